@@ -1,0 +1,131 @@
+"""What happened in each epoch, written as it happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from pleural.figures import Slice, contours, dice_curve
+from pleural.io.whole import write_whole
+from pleural.run_folder import RunFolder
+
+MOST_SLICES = 8  # cases in the picture of the validation
+
+
+class Clock:
+    """Seconds per stage of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """The time since the last lap was spent on ``stage``."""
+        now = time.perf_counter()
+        self.seconds[stage] = round(now - self._since, 2)
+        self._since = now
+
+
+class History(Callback):
+    """Keeps a row an epoch, the best weights and the pictures, and writes them at once.
+
+    The module it watches has ``judged`` (the network that is validated), ``dice_of_case`` of the
+    epoch's validation and their ``mean_dice``.
+
+    Args:
+        validates: whether there is anything to choose the best epoch by; if not, the last weights
+            are kept as the best.
+    """
+
+    def __init__(self, run: RunFolder, validates: bool) -> None:
+        self.run = run
+        self.validates = validates
+        self.rows: list[dict[str, Any]] = []
+        self.best_epoch: int | None = None
+        self.best_dice = -1.0
+        self.slices: list[Slice] = []
+        self.started = time.perf_counter()
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.started = time.perf_counter() - (60 * self.rows[-1]["minutes"] if self.rows else 0)
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.slices = []
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        if len(self.slices) < MOST_SLICES:
+            name = batch["name"][0]
+            masks = outputs["prediction"][0, 0].cpu(), outputs["reference"][0, 0].cpu()
+            image = batch["image"][0, 0].float().cpu()
+            self.slices.append(_fullest_slice(name, image.numpy(), *(m.numpy() for m in masks)))
+
+    def on_validation_end(self, trainer: Trainer, module: Any) -> None:
+        dice = module.mean_dice
+        if trainer.is_global_zero and dice > self.best_dice:
+            self.best_dice, self.best_epoch = dice, trainer.current_epoch
+            self._save_best(module, val_dice=dice)
+            self._show(trainer, contours(self.slices))
+
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.rows.append(
+            {
+                "epoch": trainer.current_epoch,
+                "step": trainer.global_step,
+                "minutes": round((time.perf_counter() - self.started) / 60, 3),
+                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "train_loss": float(trainer.callback_metrics["train/loss"]),
+                "train_dice": float(trainer.callback_metrics["train/dice"]),
+                **_validation_columns(module.dice_of_case),
+            }
+        )
+        self.run.save_metrics(self.rows)
+        figure = dice_curve(self.rows, self.best_epoch)
+        write_whole(self.run.dice_curve, figure.savefig)
+
+    def on_train_end(self, trainer: Trainer, module: Any) -> None:
+        if trainer.is_global_zero and not self.validates:
+            self.best_epoch = trainer.current_epoch
+            self._save_best(module, val_dice=None)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "best_epoch": self.best_epoch, "best_dice": self.best_dice}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+
+    def _save_best(self, module: Any, val_dice: float | None) -> None:
+        self.run.save_best(module.judged.state_dict(), epoch=self.best_epoch, val_dice=val_dice)
+
+    def _show(self, trainer: Trainer, figure: Figure) -> None:
+        write_whole(self.run.validation_slices, figure.savefig)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_figure("validation", figure, trainer.current_epoch)
+            elif hasattr(logger, "log_image"):  # Weights & Biases
+                logger.log_image("validation", [str(self.run.validation_slices)])
+
+
+def _validation_columns(dice_of_case: Mapping[str, float]) -> dict[str, float]:
+    """Empty for an epoch without a validation."""
+    if not dice_of_case:
+        return {}
+    cases = {f"val_dice_{name}": value for name, value in dice_of_case.items()}
+    return {"val_dice": float(np.mean([*dice_of_case.values()])), **cases}
+
+
+def _fullest_slice(
+    name: str, image: np.ndarray, prediction: np.ndarray, reference: np.ndarray
+) -> Slice:
+    """The axial slice with most effusion in the reference, or else in the prediction."""
+    z = int(np.argmax((reference if reference.any() else prediction).sum(axis=(0, 1))))
+    return Slice(f"{name}, slice {z}", image[..., z], prediction[..., z], reference[..., z])

@@ -1,0 +1,34 @@
+"""Files that are whole or not there: written beside their place, then renamed into it."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """``write`` is given a path beside ``path``, with the same suffixes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    write(partial)
+    partial.replace(path)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """CSV with the columns of all rows, in the order they first occur, which is returned.
+
+    What a row does not have is left empty.
+    """
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+
+    def write(partial: Path) -> None:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_whole(path, write)
+    return columns

@@ -1,0 +1,92 @@
+"""How the best epoch does on the validation scans themselves, and how that is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pleural.data.case import Case
+from pleural.data.split import Split
+from pleural.dice import dice
+from pleural.run_folder import RunFolder
+from pleural.segmenter import Segmenter
+
+FEW_CASES = 20
+
+
+@dataclass(frozen=True)
+class Score:
+    """A case on its own grid. ``dice`` is 1 where reference and prediction are both empty."""
+
+    name: str
+    dice: float
+    reference_ml: float
+    predicted_ml: float
+
+
+def judge(segmenter: Segmenter, cases: Sequence[Case]) -> list[Score]:
+    """Each labelled case, predicted and compared on the grid of its scan."""
+    scores = []
+    for case in cases:
+        scan, reference = case.load()
+        assert reference is not None, "only labelled cases validate"
+        prediction = segmenter.segment(scan)
+        reference_ml, predicted_ml = (
+            float(np.count_nonzero(mask.array) * mask.voxel_ml) for mask in (reference, prediction)
+        )
+        overlap = dice(prediction.array, reference.array)
+        scores.append(Score(case.name, overlap, reference_ml, predicted_ml))
+    return scores
+
+
+def mean_dice(scores: Sequence[Score]) -> float:
+    """Over the cases with effusion, missed ones counted as 0; NaN where there are none.
+
+    On a case without effusion Dice is 0 or 1 and says nothing of an overlap; such cases are judged
+    by the millilitres predicted.
+    """
+    positive = [score.dice for score in scores if score.reference_ml > 0]
+    return float(np.mean(positive)) if positive else math.nan
+
+
+def described(split: Split) -> dict[str, list[dict[str, Any]]]:
+    """Each part's cases with a hash of their content, for the run's record."""
+    return {
+        part: [
+            {
+                "name": case.name,
+                "patient": case.patient,
+                "volume_ml": round(case.volume_ml, 3) if case.labelled else None,
+                "sha256": case.content_hash(),
+            }
+            for case in cases
+        ]
+        for part, cases in vars(split).items()
+    }
+
+
+def summary(run: RunFolder, best_epoch: int, n_epochs: int, scores: Sequence[Score]) -> str:
+    """What a person wants to know when a training ends."""
+    lines = ["", f"best epoch {best_epoch} of {n_epochs} (epochs count from 0)"]
+    if scores:
+        positive = [score for score in scores if score.reference_ml > 0]
+        width = max(len(score.name) for score in scores)
+        lines.append(f"{'case':{width}}   Dice   reference mL   predicted mL")
+        for s in scores:
+            shown = f"{s.dice:.3f}" if s.reference_ml > 0 else "  -  "
+            volumes = f"{s.reference_ml:13.1f}  {s.predicted_ml:13.1f}"
+            lines.append(f"{s.name:{width}}  {shown}  {volumes}")
+        lines.append(
+            f"mean Dice {mean_dice(scores):.3f} over {len(positive)} validation "
+            f"case{'s' * (len(positive) != 1)} with effusion, on the scans' own grids"
+        )
+        if len(positive) < FEW_CASES:
+            lines.append(f"(n = {len(positive)}: too few to tell settings apart by small margins)")
+    else:
+        lines.append("every case trained, none validated: the last weights are kept as the best")
+    lines += [f"everything is in {run.path}", "curves: tensorboard --logdir outputs"]
+    return "\n".join(lines)

@@ -1,0 +1,40 @@
+"""Dice + BCE, the objective of this project; MONAI's other losses need no code here."""
+
+from __future__ import annotations
+
+import torch
+from monai.losses import DiceLoss
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+
+class DiceBCE(nn.Module):
+    """``dice_weight * Dice + bce_weight * BCE``, on logits, against masks or occupancies.
+
+    Args:
+        pos_weight: how much more a missed voxel of effusion costs in the BCE than an invented one.
+        dice_weight, bce_weight: of the two terms.
+        batch: Dice over all patches of a batch together, rather than the mean of each patch's own
+            (which a patch without effusion pulls towards 1 whatever is predicted).
+
+    The Dice term is the semimetric of Wang et al. 2023 (arXiv 2303.16296): on masks the usual
+    Dice, and smallest where prediction equals target for soft targets as well.
+    """
+
+    pos_weight: Tensor
+
+    def __init__(
+        self, pos_weight: float, dice_weight: float, bce_weight: float, batch: bool
+    ) -> None:
+        super().__init__()
+        self.dice = DiceLoss(sigmoid=True, batch=batch, soft_label=True)
+        self.dice_weight = dice_weight
+        self.bce_weight = bce_weight
+        self.register_buffer("pos_weight", torch.tensor(float(pos_weight)))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """``logits`` and ``target``: ``(B, 1, X, Y, Z)``, target in [0, 1]. Returns a scalar."""
+        logits = logits.float()
+        bce = binary_cross_entropy_with_logits(logits, target, pos_weight=self.pos_weight)
+        loss: Tensor = self.dice_weight * self.dice(logits, target) + self.bce_weight * bce
+        return loss

@@ -1,0 +1,97 @@
+"""From a scan in HU to what a network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from pleural.errors import InputError
+from pleural.volume import Volume
+
+BODY_ABOVE_HU = -400
+BODY_GRID_MM = 4.0  # coarse enough to be quick, fine enough for a margin of a centimetre
+TABLE_THICKNESS_MM = 16.0  # what is thinner than this and not part of the body is cut off
+
+
+class ChestCT:
+    """Reorient to RAS+, crop to the body, resample, and bring a window of HU to [-1, 1].
+
+    Args:
+        window_hu: lowest HU (becomes -1) and highest (becomes 1); values beyond are clipped.
+        spacing_mm: of the prepared volume in X, Y, Z; ``None`` keeps the scan's own.
+        crop_to_body: leave out the table and the air around the patient.
+        margin_mm: kept around the body.
+    """
+
+    def __init__(
+        self,
+        window_hu: Sequence[float],
+        spacing_mm: Sequence[float | None],
+        crop_to_body: bool,
+        margin_mm: float,
+    ) -> None:
+        self.window_hu = (float(window_hu[0]), float(window_hu[1]))
+        if self.window_hu[0] >= self.window_hu[1]:
+            raise InputError(f"preprocess.window_hu must grow; got {list(window_hu)}")
+        self.spacing_mm = tuple(spacing_mm)
+        self.crop_to_body = crop_to_body
+        self.margin_mm = margin_mm
+
+    def __call__(self, scan: Volume) -> Volume:
+        """A scan in HU, on any grid, to float32 in [-1, 1], RAS+.
+
+        ``mask.onto(prepared)`` brings a mask down to the same grid, as occupancy;
+        ``probability.onto(scan)`` brings a result back up.
+
+        Raises:
+            InputError: no body is found in the scan.
+        """
+        low, high = self.window_hu
+        scan = scan.reoriented()
+        if self.crop_to_body:
+            scan = scan.cropped(body_box(scan, self.margin_mm))
+        # Clipped first: metal and padding must not bleed into their neighbours' average.
+        clipped = Volume(np.clip(scan.array, low, high), scan.affine)
+        prepared = clipped.resampled(self.spacing_mm, fill=low)
+        return prepared.with_array(
+            (prepared.array.astype(np.float32) - low) * (2 / (high - low)) - 1
+        )
+
+
+def body_box(scan: Volume, margin_mm: float = 0.0) -> tuple[slice, slice, slice]:
+    """The smallest box around the patient, as one slice of voxels per axis.
+
+    The body is the largest connected part above -400 HU once everything thin (the table, tubes,
+    clothes) is opened away in the axial plane. The scan's third axis is taken as the long one.
+
+    Raises:
+        InputError: nothing is dense enough to be a body.
+    """
+    steps = [max(1, round(BODY_GRID_MM / mm)) for mm in scan.spacing_mm]
+    coarse = scan.array[tuple(slice(None, None, step) for step in steps)] > BODY_ABOVE_HU
+    disc = _disc(steps[0] * scan.spacing_mm[0], steps[1] * scan.spacing_mm[1])
+    # Beyond the edge counts as dense, or a body cut off by the field of view would lose its rim.
+    parts, n_parts = ndimage.label(ndimage.binary_erosion(coarse, disc, border_value=1))
+    if n_parts == 0:
+        raise InputError(
+            f"no body in the scan: nothing above {BODY_ABOVE_HU} HU is thicker than "
+            f"{TABLE_THICKNESS_MM:g} mm"
+        )
+    body = parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1
+    body = ndimage.binary_dilation(body, disc)
+    (found,) = ndimage.find_objects(body.astype(np.uint8))
+    box = []
+    for part, step, mm, size in zip(found, steps, scan.spacing_mm, scan.shape, strict=True):
+        margin = round(margin_mm / mm)
+        start = max(0, (part.start - 1) * step + 1 - margin)
+        box.append(slice(start, min(size, part.stop * step + margin)))
+    return box[0], box[1], box[2]
+
+
+def _disc(x_mm: float, y_mm: float) -> np.ndarray:
+    """An axial disc of the table's thickness, on voxels of ``x_mm`` by ``y_mm``."""
+    rx, ry = (max(1, round(TABLE_THICKNESS_MM / 2 / mm)) for mm in (x_mm, y_mm))
+    x, y = np.ogrid[-rx : rx + 1, -ry : ry + 1]
+    return ((x / rx) ** 2 + (y / ry) ** 2 <= 1)[..., None]

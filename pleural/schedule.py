@@ -1,0 +1,73 @@
+"""How the learning rate moves: a factor on it, from how much of the training is done.
+
+``progress`` runs from 0 to 1 whether the budget is epochs or minutes, so that every schedule
+comes to its end with whichever was given. ``warmup`` is the share of the training over which the
+rate first climbs from zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+def _climb(progress: float, warmup: float) -> float:
+    return min(1.0, progress / warmup) if warmup > 0 else 1.0
+
+
+@dataclass
+class Constant:
+    warmup: float
+
+    def __call__(self, progress: float) -> float:
+        return max(_climb(progress, self.warmup), 1e-3)
+
+
+@dataclass
+class Cosine:
+    """Half a cosine down to ``final`` times the rate (Loshchilov & Hutter, arXiv 1608.03983)."""
+
+    warmup: float
+    final: float
+
+    def __call__(self, progress: float) -> float:
+        done = max(0.0, progress - self.warmup) / (1 - self.warmup)
+        wave = (1 + math.cos(math.pi * min(1.0, done))) / 2
+        return max(_climb(progress, self.warmup), 1e-3) * (self.final + (1 - self.final) * wave)
+
+
+@dataclass
+class Poly:
+    """``(1 - progress) ** power``, as in DeepLab (arXiv 1606.00915) and nnU-Net."""
+
+    warmup: float
+    power: float
+
+    def __call__(self, progress: float) -> float:
+        left = max(0.0, 1 - progress)
+        return max(_climb(progress, self.warmup), 1e-3) * left**self.power
+
+
+@dataclass
+class Plateau:
+    """Times ``factor`` whenever the validation Dice has not risen for ``patience`` validations."""
+
+    warmup: float
+    patience: int
+    factor: float
+    best: float = -math.inf
+    waited: int = 0
+    reached: float = 1.0
+
+    def __call__(self, progress: float) -> float:
+        return max(_climb(progress, self.warmup), 1e-3) * self.reached
+
+    def observe(self, dice: float) -> None:
+        """To be told every validation's Dice."""
+        if dice > self.best:
+            self.best, self.waited = dice, 0
+            return
+        self.waited += 1
+        if self.waited > self.patience:
+            self.reached *= self.factor
+            self.waited = 0

@@ -1,0 +1,37 @@
+"""The only door: `python run.py key=value`; `python run.py --help` shows the keys."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from pleural.config import build_task, suggestions
+from pleural.errors import InputError
+
+CONF = Path(__file__).parent / "conf"
+
+
+@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+def main(config: DictConfig) -> float:
+    """Seed, build the task, run it; what it returns is what a sweep compares."""
+    from pytorch_lightning import seed_everything  # takes seconds, so not before it is needed
+
+    seed_everything(config.seed, workers=True, verbose=False)  # before any weight is drawn
+    try:
+        return build_task(config)()
+    except (InputError, KeyboardInterrupt) as error:
+        if config.debug:
+            raise
+        print(str(error) or "stopped", file=sys.stderr)
+        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SystemExit as end:
+        if end.code == 1:  # Hydra could not compose what was asked for, and has said why
+            for hint in suggestions(sys.argv[1:], CONF):
+                print(hint, file=sys.stderr)
+        raise
