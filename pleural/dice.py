@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 
-def dice(prediction: Any, reference: Any) -> float:
+def dice(prediction: ArrayLike | Tensor, reference: ArrayLike | Tensor) -> float:
     """Overlap of two masks or maps of one shape: 1 where they agree, 0 where they never meet.
 
     Args:
@@ -22,16 +25,22 @@ def dice(prediction: Any, reference: Any) -> float:
     Raises:
         ValueError: the shapes differ.
 
-    >>> import numpy as np
-    >>> dice(np.array([1, 1, 0, 0]), np.array([0, 1, 1, 0]))
+    >>> dice([1, 1, 0, 0], [0, 1, 1, 0])
     0.5
-    >>> dice(np.zeros(4), np.zeros(4)), dice(np.zeros(4), np.ones(4))
+    >>> dice([0, 0], [0, 0]), dice([0, 0], [1, 1])
     (1.0, 0.0)
     """
-    if prediction.shape != reference.shape:
-        raise ValueError(f"masks of different shapes: {prediction.shape} and {reference.shape}")
-    prediction, reference = prediction * 1.0, reference * 1.0  # from boolean or integer to float
-    total = float(prediction.sum() + reference.sum())
+    p, r = _as_float(prediction), _as_float(reference)
+    if p.shape != r.shape:
+        raise ValueError(f"masks of different shapes: {tuple(p.shape)} and {tuple(r.shape)}")
+    # Summed in double: a scan has more voxels than a float32 counts.
+    total = float(p.sum(dtype=torch.float64) + r.sum(dtype=torch.float64))
     if total == 0:
         return 1.0
-    return (total - float(abs(prediction - reference).sum())) / total
+    return (total - float((p - r).abs().sum(dtype=torch.float64))) / total
+
+
+def _as_float(values: ArrayLike | Tensor) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.float()
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

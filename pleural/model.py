@@ -1,17 +1,85 @@
-"""Adapters that fit any network into the same pipeline.
+"""The UNet, and adapters that fit any other network into the same pipeline.
 
-Shapes: B batch, C channels, X Y Z space. A network takes ``(B, C, X, Y, Z)`` in [-1, 1] and gives
-logits ``(B, 1, X, Y, Z)``; while training it may give a list of them, the finest first. The
-networks themselves are MONAI's, named in ``conf/model/``.
+Shapes: B batch, C channels, X Y Z space. A network takes ``(B, 1, X, Y, Z)`` in [-1, 1] and gives
+logits ``(B, 1, X, Y, Z)``; while training it may give a list of them, the finest first. Networks
+of MONAI's need no code here: ``conf/model/`` names them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+
+
+class UNet(nn.Module):
+    """Encoder, decoder and the skips between them (Ronneberger et al. 2015, arXiv 1505.04597).
+
+    The finest level lies below the stem, whose stride brings the image down first: most of a
+    UNet's time goes into its full resolution, and effusions are larger than its voxels. The head
+    is a transposed convolution of the same stride, so every voxel still has a logit of its own.
+
+    Args:
+        dimensions: 3, or 2 (see :class:`SliceWise`).
+        channels: of each level, the finest first.
+        stem_stride: of the image to the finest level, an axis each; 1 for none.
+        prior: probability that the untrained network gives every voxel, about the share that is
+            effusion; from one half, the first hundreds of steps go into learning this share.
+
+    Each axis of the image must be divisible by its ``stem_stride`` times 2 to the number of levels
+    less one.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        channels: Sequence[int],
+        stem_stride: Sequence[int],
+        prior: float,
+    ) -> None:
+        super().__init__()
+        up = nn.ConvTranspose2d if dimensions == 2 else nn.ConvTranspose3d
+        block = partial(_block, dimensions)
+        stride, finest = tuple(stem_stride), channels[0]
+        stem = nn.Sequential(block(1, finest, stride), block(finest, finest))
+        self.encoder = nn.ModuleList([stem])
+        self.up = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        for fine, coarse in pairwise(channels):
+            self.encoder.append(nn.Sequential(block(fine, coarse, 2), block(coarse, coarse)))
+            self.up.insert(0, up(coarse, fine, kernel_size=2, stride=2))
+            self.decoder.insert(0, block(2 * fine, fine))
+        self.head = up(finest, 1, kernel_size=stride, stride=stride)
+        nn.init.constant_(self.head.bias, math.log(prior / (1 - prior)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        skips = []
+        features = image  # (B, C, X, Y, Z), halved and with more channels at every level
+        for encode in self.encoder:
+            features = encode(features)
+            skips.append(features)
+        skips.pop()
+        for up, decode in zip(self.up, self.decoder, strict=True):
+            features = decode(torch.cat([up(features), skips.pop()], dim=1))
+        logits: Tensor = self.head(features)
+        return logits
+
+
+def _block(
+    dimensions: int, n_in: int, n_out: int, stride: Sequence[int] | int = 1
+) -> nn.Sequential:
+    conv = nn.Conv2d if dimensions == 2 else nn.Conv3d
+    norm = nn.InstanceNorm2d if dimensions == 2 else nn.InstanceNorm3d
+    return nn.Sequential(
+        conv(n_in, n_out, kernel_size=3, stride=stride, padding=1, bias=False),
+        norm(n_out, affine=True),
+        nn.LeakyReLU(0.01, inplace=True),
+    )
 
 
 class SliceWise(nn.Module):

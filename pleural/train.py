@@ -27,6 +27,7 @@ from pleural.data.split import Split
 from pleural.dataset import Patches, Sample
 from pleural.dice import dice
 from pleural.errors import InputError
+from pleural.hardware import convolutions_with_wrong_gradients
 from pleural.history import Clock, History
 from pleural.judgement import described, judge, mean_dice, summary
 from pleural.model import channels_last
@@ -183,6 +184,7 @@ def train(
     if patience is not None and parts.validation:
         callbacks.append(EarlyStopping("val/dice", mode="max", patience=patience))
     fitter = trainer(callbacks=callbacks, logger=logger, default_root_dir=run.path)
+    _check_gradients(fitter, model, dataset.patch_size)
     finished = _fit(fitter, module, batches, volumes if parts.validation else None, run)
     clock.lap("train")
     best = run.load_best()
@@ -217,6 +219,18 @@ def _check_validates(parts: Split) -> None:
         raise InputError(
             f"no validation case has effusion ({names}), so no epoch would be best: "
             "choose another fold or name the cases in split.validation"
+        )
+
+
+def _check_gradients(trainer: Trainer, net: nn.Module, patch_size: Sequence[int]) -> None:
+    if trainer.strategy.root_device.type != "cpu" or str(trainer.precision) != "bf16-mixed":
+        return
+    wrong = convolutions_with_wrong_gradients(net, patch_size)
+    if wrong:
+        raise InputError(
+            f"patches of {tuple(patch_size)} leave {len(wrong)} convolutions ({wrong[0]}, ...) a "
+            "first size of 2, where this processor's bf16 gradients are wrong: choose a larger "
+            "patch_size along X, or trainer.precision=32-true"
         )
 
 

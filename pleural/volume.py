@@ -16,7 +16,6 @@ from functools import cached_property
 from itertools import permutations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 AXIS_CODES = (("L", "R"), ("P", "A"), ("I", "S"))
 OBLIQUE_TOLERANCE_VOXELS = 0.01
@@ -184,12 +183,12 @@ def _resampled_axis(array: np.ndarray, axis: int, centres: np.ndarray, width: fl
     share /= np.maximum(share.sum(axis=1, keepdims=True), 1e-6)
     taps = taps.clip(0, size - 1)
     column = [-1 if a == axis else 1 for a in range(3)]
-    result: ArrayLike = 0.0
+    result = np.zeros([len(centres) if a == axis else array.shape[a] for a in range(3)], np.float32)
     for k in range(taps.shape[1]):
         if share[:, k].any():
             weight = share[:, k].astype(np.float32).reshape(column)
-            result = result + array.take(taps[:, k], axis=axis) * weight
-    return np.asarray(result, dtype=np.float32)
+            result += array.take(taps[:, k], axis=axis) * weight
+    return result
 
 
 def _oblique(

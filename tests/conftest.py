@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+from pleural.data.case import Case
+from pleural.data.phantom import Phantom
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +27,15 @@ def dicom_odd_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"the odd DICOM series are not here ({root})")
     return root
+
+
+@pytest.fixture(scope="session")
+def phantom_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the coarse phantoms of the tests lie."""
+    return tmp_path_factory.mktemp("phantoms")
+
+
+@pytest.fixture(scope="session")
+def phantoms(phantom_root: Path) -> list[Case]:
+    """Three coarse phantoms with effusion: some 60 x 50 x 24 voxels each."""
+    return Phantom(phantom_root, n_cases=3, spacing_mm=(6, 6, 12)).cases()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from pleural import io
 from pleural.errors import Findings, InputError
+from pleural.io import find
 from pleural.volume import Volume
 
 AIR_BELOW_HU = -500
@@ -21,6 +23,8 @@ LEAST_OVERLAP = 0.5  # share of the mask's voxels that must lie on the scan
 EMPTY_MASK = (
     "the mask is empty; if the scan is free of effusion, list the case under data.negatives"
 )
+SHOWN_VALUES = 5
+CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,17 @@ class Case:
         return float(np.count_nonzero(mask.array) * mask.voxel_ml)
 
     def content_hash(self) -> str:
-        """SHA-256 over the bytes of the image and the mask: the same content, the same hash."""
-        digest = hashlib.sha256()
-        for path in (self.image, self.mask):
-            for file in _files(path):
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
-        return digest.hexdigest()
+        """SHA-256 of the bytes of the image and the mask: the same content, the same hash.
+
+        Where the files lie and what they are called plays no part: slices know their place by their
+        headers. Of a DICOM folder, the files that :func:`pleural.io.read` looks at count: those
+        that lie flat in it, without hidden ones. Readers' masks do not count.
+
+        Raises:
+            InputError: a file is missing or may not be read.
+        """
+        paths = [path for path in (self.image, self.mask) if path is not None]
+        return hashlib.sha256(b"".join(map(_digest, paths))).hexdigest()
 
     def load(self) -> tuple[Volume, Volume | None]:
         """The scan in HU, and the reference mask (uint8, 0 and 1) brought onto the scan's grid.
@@ -78,41 +87,63 @@ class Case:
             Findings: with everything that is wrong with this case.
         """
         findings: list[str] = []
+        placed = None
         scan = _read_or_note(self.image, findings)
-        mask = _read_or_note(self.mask, findings) if self.mask else None
         if scan is not None:
             findings += [f"{self.image}: {finding}" for finding in scan_findings(scan)]
+        mask = _read_or_note(self.mask, findings) if self.mask else None
         if mask is not None:
-            found = mask_findings(mask, empty_is_right=self.negative)
-            placed = _placed(mask, scan) if scan is not None and not found else None
-            if placed is not None:
+            found = mask_findings(mask, self.negative)
+            if scan is not None and not found:
+                placed = _placed(mask, scan)
                 found = overlap_findings(mask, placed)
             findings += [f"{self.mask}: {finding}" for finding in found]
         if findings or scan is None:
             raise Findings(f"{self.name} cannot be used:", findings)
-        if mask is not None:
-            return scan, placed
-        return scan, scan.with_array(np.zeros(scan.shape, np.uint8)) if self.negative else None
+        if self.negative:
+            placed = scan.with_array(np.zeros(scan.shape, np.uint8))
+        return scan, placed
 
 
-def negatives(cases: Iterable[Case], patterns: Sequence[str]) -> list[Case]:
+def negatives(cases: Iterable[Case], patterns: str | Sequence[str]) -> list[Case]:
     """The cases again, with those whose name or patient fits one of ``patterns`` marked negative.
 
-    Patterns are shell patterns such as ``"healthy_*"``.
+    Patterns are shell patterns such as ``"healthy_*"``; upper and lower case differ.
 
     Raises:
         InputError: a pattern fits no case.
     """
     cases = list(cases)
-    for pattern in patterns:
-        if not any(fnmatch(case.name, pattern) or fnmatch(case.patient, pattern) for case in cases):
+    negative: set[str] = set()
+    for pattern in as_names(patterns):
+        fitting = {
+            case.name
+            for case in cases
+            if fnmatchcase(case.name, pattern) or fnmatchcase(case.patient, pattern)
+        }
+        if not fitting:
             raise InputError(f"data.negatives: {pattern!r} fits none of the {len(cases)} cases")
-    return [
-        replace(case, negative=True)
-        if any(fnmatch(case.name, p) or fnmatch(case.patient, p) for p in patterns)
-        else case
-        for case in cases
-    ]
+        negative |= fitting
+    return [replace(case, negative=True) if case.name in negative else case for case in cases]
+
+
+def as_names(given: str | int | Sequence[str | int]) -> list[str]:
+    """What was typed as one name or a list of names, of which some may look like numbers.
+
+    >>> as_names("healthy_*"), as_names(["A", 12])
+    (['healthy_*'], ['A', '12'])
+    """
+    return [str(name) for name in ([given] if isinstance(given, str | int) else given)]
+
+
+def natural(name: str) -> tuple[list[tuple[str, int]], str]:
+    """Sort key that puts ``scan_2`` before ``scan_10``; no two names share one.
+
+    >>> sorted(["scan_10", "scan_2"], key=natural)
+    ['scan_2', 'scan_10']
+    """
+    parts = re.findall(r"(\D*)(\d*)", name)
+    return [(text, int(digits or 0)) for text, digits in parts], name
 
 
 def scan_findings(scan: Volume) -> list[str]:
@@ -131,16 +162,21 @@ def scan_findings(scan: Volume) -> list[str]:
     return []
 
 
-def mask_findings(mask: Volume, empty_is_right: bool = False) -> list[str]:
-    """What makes the values of a mask unfit as a reference: it holds 0 and one other value."""
+def mask_findings(mask: Volume, negative: bool = False) -> list[str]:
+    """What makes the values of a mask unfit as a reference: it holds 0 and one positive value.
+
+    The mask of a ``negative`` case holds 0 alone.
+    """
     array = mask.array
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return ["the mask has NaN or infinite values"]
     inside = np.count_nonzero(array)
+    if negative and inside:
+        return [f"listed as negative, but its mask holds {inside * mask.voxel_ml:.4g} mL"]
     if not inside:
-        return [] if empty_is_right else [EMPTY_MASK]
-    if array.min() < 0 or np.count_nonzero(array == array.max()) != inside:
-        return [f"not binary: values {np.unique(array)[:5].tolist()} …"]
+        return [] if negative else [EMPTY_MASK]
+    if array.min() != 0 or np.count_nonzero(array == array.max()) != inside:
+        return [f"a mask holds 0 and one positive value; this one holds {_values(array)}"]
     return []
 
 
@@ -159,6 +195,12 @@ def _placed(mask: Volume, scan: Volume) -> Volume:
     return Volume((share > 0.5 * mask.array.max()).astype(np.uint8), scan.affine)
 
 
+def _values(array: np.ndarray) -> str:
+    values = np.unique(array)
+    shown = ", ".join(f"{value:g}" for value in values[:SHOWN_VALUES])
+    return f"{shown} and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else shown
+
+
 def _read_or_note(path: Path, findings: list[str]) -> Volume | None:
     try:
         return io.read(path)
@@ -167,7 +209,15 @@ def _read_or_note(path: Path, findings: list[str]) -> Volume | None:
         return None
 
 
-def _files(path: Path | None) -> list[Path]:
-    if path is None:
-        return []
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+def _digest(path: Path) -> bytes:
+    """Of a file, or of the files of a DICOM series whatever their order."""
+    if path.is_dir():
+        return hashlib.sha256(b"".join(sorted(map(_digest, find.slice_files(path))))).digest()
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.digest()

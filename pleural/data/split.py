@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pleural.data.case import Case
-from pleural.errors import InputError
+from pleural.data.case import Case, as_names, natural
+from pleural.errors import Findings, InputError
 
 BANDS_ML = (0.0, 50.0, 200.0, 500.0)  # a patient's stratum: how many of these it exceeds
 
@@ -34,13 +33,14 @@ def split(
     fold: int | str,
     n_folds: int,
     seed: int,
-    validation: Sequence[str] | None = None,
+    validation: str | Sequence[str] | None = None,
 ) -> Split:
     """One fold of a cross-validation.
 
     Args:
         fold: 0 to ``n_folds - 1``: the fold that validates; ``"all"``: every case trains.
-        validation: names of cases or patients that validate, instead of a fold.
+        validation: names of cases or patients that validate, instead of a fold; with a case go the
+            others of its patient.
 
     Patients are dealt out in the natural order of their names, each to one of the folds that have
     fewest patients, of these to one that has fewest of its size of effusion, ties broken by the
@@ -48,21 +48,22 @@ def split(
     names, change nothing.
 
     Raises:
-        InputError: no labelled case, fewer patients than folds, an unknown name, or nothing left
-            to train on.
+        InputError: no labelled case, no such fold, fewer patients than folds, an unknown name, or
+            nothing left to train on.
+        Findings: masks that cannot be read.
     """
     labelled = [case for case in cases if case.labelled]
     unlabelled = [case for case in cases if not case.labelled]
     if not labelled:
         raise InputError(f"none of the {len(cases)} cases has a mask: nothing to train on")
     if validation is not None:
-        chosen = _named(labelled, validation)
+        chosen = _named(labelled, as_names(validation))
     elif fold == "all":
         chosen = set()
     else:
-        folds = folds_of(labelled, n_folds, seed)
         if fold not in range(n_folds):
             raise InputError(f"fold is 0 to {n_folds - 1}, or all; got {fold!r}")
+        folds = folds_of(labelled, n_folds, seed)
         chosen = {patient for patient, its_fold in folds.items() if its_fold == fold}
     training = [case for case in labelled if case.patient not in chosen]
     if not training:
@@ -72,31 +73,44 @@ def split(
 
 def folds_of(cases: Sequence[Case], n_folds: int, seed: int) -> dict[str, int]:
     """The fold of each patient among labelled cases; see :func:`split`."""
-    largest: dict[str, float] = {}
-    for case in cases:
-        largest[case.patient] = max(largest.get(case.patient, 0.0), case.volume_ml)
-    if n_folds < 2 or len(largest) < n_folds:
-        raise InputError(
-            f"{len(largest)} labelled patients cannot be dealt into n_folds={n_folds}: "
-            f"choose n_folds between 2 and {len(largest)}, or fold=all"
+    count = len({case.patient for case in cases})
+    if not 2 <= n_folds <= count:
+        remedy = (
+            f"choose n_folds from 2 to {count}, or fold=all" if count > 1 else "choose fold=all"
         )
+        raise InputError(
+            f"{count} labelled patient{'s' * (count != 1)} cannot be dealt into n_folds={n_folds}:"
+            f" {remedy}"
+        )
+    largest_ml = _largest_ml(cases)
     folds: dict[str, int] = {}
     in_band: Counter[tuple[int, int]] = Counter()
     in_fold: Counter[int] = Counter()
-    for patient in sorted(largest, key=natural):
-        band = sum(largest[patient] > edge for edge in BANDS_ML)
-        fewest = min(in_fold[f] for f in range(n_folds))
-        open_folds = [f for f in range(n_folds) if in_fold[f] == fewest]
-        fold = min(open_folds, key=lambda f, b=band, p=patient: (in_band[b, f], _drawn(seed, p, f)))
+    for patient in sorted(largest_ml, key=natural):
+        band = sum(largest_ml[patient] > edge for edge in BANDS_ML)
+        ranked = [
+            (in_fold[fold], in_band[band, fold], _drawn(seed, patient, fold), fold)
+            for fold in range(n_folds)
+        ]
+        fold = min(ranked)[-1]
         folds[patient] = fold
         in_band[band, fold] += 1
         in_fold[fold] += 1
     return folds
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts ``scan_2`` before ``scan_10``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+def _largest_ml(cases: Sequence[Case]) -> dict[str, float]:
+    """The volume of each patient's largest effusion."""
+    largest: dict[str, float] = {}
+    findings: list[str] = []
+    for case in cases:
+        try:
+            largest[case.patient] = max(largest.get(case.patient, 0.0), case.volume_ml)
+        except InputError as error:
+            findings.append(str(error))
+    if findings:
+        raise Findings("Masks that cannot be read:", findings)
+    return largest
 
 
 def _drawn(seed: int, patient: str, fold: int) -> str:
@@ -105,13 +119,11 @@ def _drawn(seed: int, patient: str, fold: int) -> str:
 
 def _named(cases: Sequence[Case], names: Sequence[str]) -> set[str]:
     """The patients of the cases or patients named."""
-    patients = set()
-    for name in map(str, names):
-        found = {case.patient for case in cases if name in (case.name, case.patient)}
-        if not found:
-            raise InputError(f"split.validation: no labelled case or patient is called {name!r}")
-        patients |= found
-    return patients
+    known = {name for case in cases for name in (case.name, case.patient)}
+    if unknown := [name for name in names if name not in known]:
+        listed = ", ".join(map(repr, unknown))
+        raise InputError(f"split.validation: no labelled case or patient is called {listed}")
+    return {case.patient for case in cases if case.name in names or case.patient in names}
 
 
 def _names(cases: Sequence[Case]) -> str:

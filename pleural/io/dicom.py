@@ -1,14 +1,11 @@
 """A folder with one DICOM CT series, read as a volume in HU; refused where it is no even volume.
 
-Headers come first, so that a refusal costs no decoding. Words used here, all in DICOM's LPS+ mm:
-``across`` is the direction in which a slice's columns follow one another (array X), ``down`` that
-of its rows (array Y), and their cross product the ``normal``, along which slices are stacked
-(array Z, ascending). Voxels are never flipped; the affine says how they lie.
+Headers come first, so that a refusal costs no decoding. Voxels are never flipped; the affine says
+how they lie.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +14,23 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage
 
 from pleural.errors import InputError
-from pleural.io.dicom_write import LPS_TO_RAS, write_series
+from pleural.io.dicom_geometry import (
+    COSINE_TOLERANCE,
+    Slice,
+    affine_of,
+    check_alike,
+    check_places,
+    check_spacing,
+    listed,
+)
+from pleural.io.dicom_write import write_series
 from pleural.volume import Volume
 
 __all__ = ["read", "write_series"]
 
 AIR_HU = -1024
 NEVER_STORED = 1e9
-MIN_SLICES = 3  # with fewer there is no second step between slices to check the first against
-SPACING_RANGE_MM = (0.05, 20.0)
-PIXEL_SPACING_TOLERANCE_MM = 1e-4
-COSINE_TOLERANCE = 0.005  # 0.3 degrees; what is left of a tilt stays in the affine
-POSITION_TOLERANCE_MM = 0.1  # scanners round positions, some to one decimal
-SAME_PLACE_MM = 0.01
+
 
 WHY_NEEDED = {
     "Rows": "its size is unknown",
@@ -40,24 +41,6 @@ WHY_NEEDED = {
     "RescaleSlope": "its values cannot be turned into HU",
     "RescaleIntercept": "its values cannot be turned into HU",
 }
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """What the header of one file says, checked; lengths in mm, directions and places in LPS+."""
-
-    path: Path
-    size: np.ndarray  # (2,) voxels across and down
-    spacing_mm: np.ndarray  # (2,) across and down
-    axes: np.ndarray  # (2, 3) unit vectors: across, down
-    position_mm: np.ndarray  # (3,) centre of the first voxel
-    slope: float
-    intercept: float
-    padding: float  # the stored value that means "not scanned"
-
-    @property
-    def normal(self) -> np.ndarray:
-        return np.cross(*self.axes)
 
 
 def read(folder: str | Path) -> Volume:
@@ -79,10 +62,10 @@ def read(folder: str | Path) -> Volume:
     headers = _headers(folder)
     _check_kind(folder, headers)
     slices = [_slice(path, header) for path, header in headers.items()]
-    _check_alike(folder, slices)
+    check_alike(folder, slices)
     slices = sorted(slices, key=lambda s: float(s.position_mm @ slices[0].normal))
-    _check_places(folder, slices)
-    return Volume(_hounsfield(slices), _affine(slices))
+    check_places(folder, slices)
+    return Volume(_hounsfield(slices), affine_of(slices))
 
 
 def _headers(folder: Path) -> dict[Path, pydicom.Dataset]:
@@ -155,14 +138,14 @@ def _why_no_ct_slice(path: Path, header: pydicom.Dataset) -> str | None:
     return None
 
 
-def _slice(path: Path, header: pydicom.Dataset) -> _Slice:
+def _slice(path: Path, header: pydicom.Dataset) -> Slice:
     cosines = _numbers(path, header, "ImageOrientationPatient", 6).reshape(2, 3)
     if np.abs(cosines @ cosines.T - np.eye(2)).max() > COSINE_TOLERANCE:
         raise InputError(
-            f"{path}: ImageOrientationPatient {_listed(cosines)} is not two unit vectors at a"
+            f"{path}: ImageOrientationPatient {listed(cosines)} is not two unit vectors at a"
             " right angle"
         )
-    one = _Slice(
+    one = Slice(
         path=path,
         size=np.array([_number(path, header, name) for name in ("Columns", "Rows")], dtype=int),
         spacing_mm=_numbers(path, header, "PixelSpacing", 2)[::-1],  # DICOM puts rows' (Y) first
@@ -174,7 +157,7 @@ def _slice(path: Path, header: pydicom.Dataset) -> _Slice:
     )
     if one.slope <= 0:
         raise InputError(f"{path}: RescaleSlope is {one.slope:g}, so its values are no HU")
-    _check_spacing(path, "PixelSpacing", one.spacing_mm)
+    check_spacing(path, "PixelSpacing", one.spacing_mm)
     return one
 
 
@@ -208,88 +191,7 @@ def _padding(path: Path, header: pydicom.Dataset) -> float:
     return value - 65536 if signed and value > 32767 else value  # some forget the sign
 
 
-def _check_spacing(path: Path, name: str, spacing_mm: np.ndarray) -> None:
-    low, high = SPACING_RANGE_MM
-    if spacing_mm.min() < low or spacing_mm.max() > high:
-        found = " x ".join(f"{s:g}" for s in spacing_mm)
-        raise InputError(f"{path}: {name} of {found} mm; a CT has {low:g} to {high:g} mm")
-
-
-def _check_alike(folder: Path, slices: list[_Slice]) -> None:
-    first = slices[0]
-    for one in slices[1:]:
-        for name, here, there, tolerance in (
-            ("Columns x Rows", first.size, one.size, 0),
-            ("PixelSpacing", first.spacing_mm, one.spacing_mm, PIXEL_SPACING_TOLERANCE_MM),
-            ("orientation", first.axes, one.axes, COSINE_TOLERANCE),
-        ):
-            if np.abs(here - there).max() > tolerance:
-                raise InputError(
-                    f"{folder}: slices that are no volume, mixed in {name}: {first.path.name} has"
-                    f" {_listed(here)}, {one.path.name} has {_listed(there)}; keep those of one"
-                    " acquisition"
-                )
-
-
-def _check_places(folder: Path, slices: list[_Slice]) -> None:
-    if len(slices) < MIN_SLICES:
-        raise InputError(
-            f"{folder}: {len(slices)} slice(s) are too few for a volume; a CT needs {MIN_SLICES}"
-        )
-    positions = np.array([s.position_mm for s in slices])
-    along = positions @ slices[0].normal
-    twice = np.flatnonzero(np.diff(along) < SAME_PLACE_MM)
-    if twice.size:
-        one, other = slices[twice[0]], slices[twice[0] + 1]
-        raise InputError(
-            f"{folder}: {twice.size} of {len(slices)} slices lie where another lies already, as"
-            f" {one.path.name} and {other.path.name} at {along[twice[0]]:.6g} mm; keep one for each"
-            " place (a repeated scan, phase or reconstruction gets its own folder)"
-        )
-    findings = [_tilt(positions, slices), _gap(along, slices)]
-    if any(findings):
-        what = " and ".join(finding for finding in findings if finding)
-        raise InputError(f"{folder}: {what}; export the series again, whole, even and untilted")
-    _check_spacing(folder, "distance between slices", np.diff(along[[0, -1]]) / (len(along) - 1))
-
-
-def _tilt(positions: np.ndarray, slices: list[_Slice]) -> str | None:
-    """How the slices slide sideways from one to the next, if they do."""
-    normal = slices[0].normal
-    offsets = positions - positions[0]
-    along = offsets @ normal
-    drift = offsets[-1] / along[-1]  # mm for each mm along the normal
-    degrees = np.degrees(np.arctan(np.linalg.norm(drift - normal)))
-    slid_mm = np.linalg.norm(offsets[-1] - along[-1] * normal)
-    if np.radians(degrees) > COSINE_TOLERANCE and slid_mm > POSITION_TOLERANCE_MM:
-        return f"the slices are sheared by {degrees:.1f} degrees against their normal (gantry tilt)"
-    strays_mm = np.linalg.norm(offsets - along[:, None] * drift, axis=1)
-    worst = int(np.argmax(strays_mm))
-    if strays_mm[worst] > POSITION_TOLERANCE_MM:
-        name = slices[worst].path.name
-        return f"{name} lies {strays_mm[worst]:.2f} mm sideways of the line through the others"
-    return None
-
-
-def _gap(along: np.ndarray, slices: list[_Slice]) -> str | None:
-    """Which slices are missing, or how uneven the steps are, if they are not all the same."""
-    steps = np.diff(along)
-    usual = np.sort(steps)[(len(steps) - 1) // 2]
-    even = np.linspace(along[0], along[-1], len(along))
-    if np.abs(along - even).max() <= min(POSITION_TOLERANCE_MM, usual / 4):
-        return None
-    whole = np.rint(steps / usual)
-    if whole.min() < 1 or np.abs(steps / usual - whole).max() > 0.1 or whole.max() < 2:
-        return f"the slices are spaced unevenly, {steps.min():.4g} to {steps.max():.4g} mm"
-    gap = int(np.argmax(whole > 1))
-    return (
-        f"{whole.sum() - len(steps):.0f} slice(s) missing, the first after {slices[gap].path.name}:"
-        f" from {along[gap]:.6g} to {along[gap + 1]:.6g} mm there is none (elsewhere one each"
-        f" {usual:.4g} mm)"
-    )
-
-
-def _hounsfield(slices: list[_Slice]) -> np.ndarray:
+def _hounsfield(slices: list[Slice]) -> np.ndarray:
     """``(X, Y, Z)`` in HU, int16 until a slice needs float32."""
     volume = np.empty((*slices[0].size, len(slices)), dtype=np.int16, order="F")
     for z, one in enumerate(slices):
@@ -314,7 +216,7 @@ def _stored(path: Path) -> np.ndarray:
         ) from error
 
 
-def _slice_hu(stored: np.ndarray, one: _Slice) -> np.ndarray:
+def _slice_hu(stored: np.ndarray, one: Slice) -> np.ndarray:
     hu = stored * np.float32(one.slope) + np.float32(one.intercept)
     hu[(stored == one.padding) & (hu < AIR_HU)] = AIR_HU
     limits = np.iinfo(np.int16)
@@ -322,20 +224,6 @@ def _slice_hu(stored: np.ndarray, one: _Slice) -> np.ndarray:
         return hu
     whole = hu.astype(np.int16)
     return whole if np.array_equal(whole, hu) else hu
-
-
-def _affine(slices: list[_Slice]) -> np.ndarray:
-    """Voxel to RAS+ mm of slices in order."""
-    first, last = slices[0], slices[-1]
-    lps = np.eye(4)
-    lps[:3, :2] = first.axes.T * first.spacing_mm
-    lps[:3, 2] = (last.position_mm - first.position_mm) / (len(slices) - 1)
-    lps[:3, 3] = first.position_mm
-    return LPS_TO_RAS @ lps
-
-
-def _listed(numbers: np.ndarray) -> str:
-    return "(" + ", ".join(f"{n:.6g}" for n in numbers.flat) + ")"
 
 
 def _one_line(error: Exception) -> str:

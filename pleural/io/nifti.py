@@ -11,35 +11,36 @@ from pleural.errors import InputError
 from pleural.io.whole import write_whole
 from pleural.volume import Volume
 
+MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by NIfTI's code: unknown, metre, mm, micron
+UNIT_BITS = 0b111  # of xyzt_units; the others tell the unit of time
+
 
 def read(path: str | Path) -> Volume:
-    """One three-dimensional image; a slope and an intercept in the header are applied.
+    """One three-dimensional image, of the type that is stored.
+
+    A slope and an intercept in the header are applied, which makes it float32. Axes beyond the
+    third are dropped where they have one entry. An affine in metres or microns is turned to mm;
+    where the header names no unit, it is mm.
 
     Raises:
-        InputError: the file is damaged, in colour, not three-dimensional, or does not say where
-            it lies (neither sform nor qform).
+        InputError: the file is damaged, in colour, not three-dimensional, in a unit that NIfTI does
+            not know, or does not say where it lies (neither sform nor qform).
     """
     try:
         image = nib.load(path)
-        header = image.header
-        stored = np.dtype(header.get_data_dtype())
+        stored = np.dtype(image.header.get_data_dtype())
         if stored.names or stored.kind not in "iuf":
             raise InputError(f"{path}: voxels of type {stored} are no HU values and no mask")
-        scaled = header.get_slope_inter() != (None, None) and header.get_slope_inter() != (1, 0)
-        # `get_fdata` would make everything float64: four times the memory of most scans.
-        array = image.dataobj.get_scaled(np.float32) if scaled else np.asarray(image.dataobj)
+        array = _scaled(image.dataobj)
     except InputError:
         raise
     except Exception as error:  # nibabel, zlib and the file system each have their own
         raise InputError(f"{path}: cannot be read as NIfTI ({_first_line(error)})") from error
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
-    if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
-        raise InputError(
-            f"{path}: neither sform nor qform is set: left and right are unknown"
-        )
+    affine = _affine_mm(path, image)
     try:
-        return Volume(array, image.affine)
+        return Volume(array, affine)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -49,6 +50,27 @@ def write(volume: Volume, path: str | Path) -> None:
     image = nib.Nifti1Image(volume.array, volume.affine)
     image.header.set_xyzt_units("mm")
     write_whole(Path(path), lambda partial: nib.save(image, partial))
+
+
+def _scaled(stored: nib.arrayproxy.ArrayProxy) -> np.ndarray:
+    """Scaled in float32: by itself nibabel takes float64, four times the memory of most scans."""
+    array = np.asarray(stored.get_unscaled())
+    if (stored.slope, stored.inter) == (1, 0):
+        return array.astype(array.dtype.newbyteorder("="), copy=False)  # torch knows no other order
+    array = array.astype(np.float32)
+    array *= stored.slope
+    array += stored.inter
+    return array
+
+
+def _affine_mm(path: str | Path, image: nib.Nifti1Image) -> np.ndarray:
+    header = image.header
+    if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
+        raise InputError(f"{path}: neither sform nor qform is set: left and right are unknown")
+    unit = int(header["xyzt_units"]) & UNIT_BITS
+    if unit not in MM_PER_UNIT:
+        raise InputError(f"{path}: its unit of length is {unit}, a code that NIfTI does not have")
+    return np.diag([*[MM_PER_UNIT[unit]] * 3, 1.0]) @ image.affine
 
 
 def _first_line(error: Exception) -> str:

@@ -13,8 +13,11 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """``write`` is given a path beside ``path``, with the same suffixes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}.{path.name}")
-    write(partial)
-    partial.replace(path)
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,0 +1,173 @@
+"""Cases to batches."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from monai.data import CacheDataset
+from monai.transforms import Compose, RandFlipd
+
+from pleural.dataset import N_BACKGROUND, OnDisk, Patches, Prepare, padded
+from pleural.errors import Findings, InputError
+from pleural.io import nifti
+from pleural.preprocess import ChestCT
+from pleural.volume import Volume
+
+PATCH = (32, 24, 16)
+
+
+@pytest.fixture
+def preprocess():
+    return ChestCT((-1000, 1000), (8, 8, None), crop_to_body=True, margin_mm=10)
+
+
+def patches(**changes):
+    settings = {
+        "patch_size": PATCH,
+        "crops_per_case": 3,
+        "positive_share": 0.5,
+        "cases_per_batch": 2,
+        "steps_per_epoch": 4,
+        "cache": "memory",
+        "cache_dir": "nowhere",
+        "cache_workers": 2,
+        "num_workers": 0,
+    }
+    return Patches(**{**settings, **changes})
+
+
+def no_augmentation():
+    return Compose([])
+
+
+def test_a_prepared_case_has_occupancy_and_places_to_cut_around(phantoms, preprocess):
+    case = phantoms[0]
+    sample = Prepare(preprocess, PATCH)(case)
+    image, label = sample["image"], sample["label"]
+    assert image.shape == label.shape
+    assert image.dtype == label.dtype == np.float16
+    assert -1 <= image.min() < image.max() <= 1
+    assert ((label > 0.1) & (label < 0.9)).any()
+    prepared = preprocess(case.load()[0])
+    volume_ml = label.astype(float).sum() * prepared.voxel_ml
+    assert volume_ml == pytest.approx(case.volume_ml, rel=0.02)
+    flat = label.ravel()
+    assert (flat[sample["foreground"]] >= 0.5).all()
+    assert (flat[sample["background"]] == 0).all()
+    assert len(sample["background"]) <= N_BACKGROUND
+    assert sample["foreground"].dtype == sample["background"].dtype == np.int32
+
+
+def test_a_volume_smaller_than_a_patch_is_padded_with_air(phantoms, preprocess):
+    sample = Prepare(preprocess, (32, 24, 200))(phantoms[0])
+    assert sample["image"].shape[-1] == 200
+    assert (sample["image"][..., 150:] == -1).all()
+    assert (sample["label"][..., 150:] == 0).all()
+    np.testing.assert_array_equal(padded(np.ones((1, 2, 3)), (2, 2, 2), 0)[:, 0, 0], [1, 0])
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_batches_of_patches_and_whole_volumes(phantoms, preprocess, cache, tmp_path):
+    data = patches(cache=cache, cache_dir=tmp_path)
+    training, validation = data.loaders(phantoms[:2], phantoms[2:], preprocess, no_augmentation())
+    assert isinstance(training.dataset, CacheDataset) == (cache == "memory")
+    batches = list(training)
+    assert len(batches) == 4
+    for batch in batches:
+        assert type(batch["image"]) is torch.Tensor  # no MetaTensor in the hot loop
+        assert batch["image"].shape == batch["label"].shape == (6, 1, *PATCH)
+        assert batch["image"].dtype == batch["label"].dtype == torch.float32
+        assert set(batch["name"]) <= {case.name for case in phantoms[:2]}
+    (volume,) = validation
+    assert volume["name"] == [phantoms[2].name]
+    assert volume["image"].shape[0] == 1
+    assert list(tmp_path.glob("*/image.npy")) == [] or cache == "disk"
+
+
+def test_half_of_the_patches_are_centred_on_effusion(phantoms, preprocess):
+    data = patches(positive_share=1.0, crops_per_case=8)
+    training, _ = data.loaders(phantoms[:2], [], preprocess, no_augmentation())
+    assert all((batch["label"].amax(dim=(1, 2, 3, 4)) > 0.5).all() for batch in training)
+
+
+def test_every_case_once_an_epoch_where_no_steps_are_given(phantoms, preprocess):
+    data = patches(steps_per_epoch=None, cases_per_batch=1)
+    training, _ = data.loaders(phantoms, [], preprocess, no_augmentation())
+    names = [batch["name"][0] for batch in training]
+    assert sorted(names) == sorted(case.name for case in phantoms)
+
+
+def test_the_cache_stays_as_it_was_whatever_augmentation_does(phantoms, preprocess):
+    def spoil(sample):
+        sample["image"].mul_(0)
+        return sample
+
+    data = patches()
+    training, _ = data.loaders(phantoms[:2], [], preprocess, spoil)
+    list(training)
+    clean, _ = data.loaders(phantoms[:2], [], preprocess, no_augmentation())
+    np.testing.assert_array_equal(
+        training.dataset._cache[0]["image"], clean.dataset._cache[0]["image"]
+    )
+
+
+def test_same_seed_same_batches(phantoms, preprocess):
+    def first_batch(seed):
+        torch.manual_seed(seed)
+        flip = Compose([RandFlipd(["image", "label"], prob=0.5, spatial_axis=0)])
+        training, _ = patches().loaders(phantoms[:2], [], preprocess, flip)
+        return next(iter(training))["image"]
+
+    torch.testing.assert_close(first_batch(1), first_batch(1))
+    assert not torch.equal(first_batch(1), first_batch(2))
+
+
+def test_a_disk_cache_is_read_again_and_never_torn(phantoms, preprocess, tmp_path):
+    on_disk = OnDisk(Prepare(preprocess, PATCH), tmp_path)
+    fresh = on_disk(phantoms[0])
+    (entry,) = tmp_path.iterdir()
+    stamp = (entry / "image.npy").stat().st_mtime_ns
+    (tmp_path / f".{entry.name}.99").mkdir()  # what a killed process leaves
+    again = on_disk(phantoms[0])
+    assert (entry / "image.npy").stat().st_mtime_ns == stamp
+    np.testing.assert_array_equal(fresh["image"], again["image"])
+    assert isinstance(again["image"], np.memmap)
+
+
+def test_other_settings_and_other_content_are_other_entries(phantoms, preprocess, tmp_path):
+    OnDisk(Prepare(preprocess, PATCH), tmp_path)(phantoms[0])
+    other = ChestCT((-1000, 900), (8, 8, None), crop_to_body=True, margin_mm=10)
+    OnDisk(Prepare(other, PATCH), tmp_path)(phantoms[0])
+    OnDisk(Prepare(preprocess, PATCH), tmp_path)(phantoms[1])
+    renamed = dataclasses.replace(phantoms[1], name="another name")
+    assert OnDisk(Prepare(preprocess, PATCH), tmp_path)(renamed)["name"] == "another name"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk", "none"])
+def test_all_that_is_wrong_is_told_at_once(phantoms, preprocess, tmp_path, cache):
+    empty, nan = tmp_path / "empty.nii.gz", tmp_path / "nan.nii.gz"
+    scan, mask = phantoms[0].load()
+    nifti.write(mask.with_array(np.zeros(mask.shape, np.uint8)), empty)
+    nifti.write(Volume(np.full(scan.shape, np.nan, np.float32), scan.affine), nan)
+    bad = [
+        dataclasses.replace(phantoms[0], name="a", mask=empty),
+        dataclasses.replace(phantoms[1], name="b", image=nan),
+        dataclasses.replace(phantoms[2], name="c", image=tmp_path / "gone.nii.gz"),
+    ]
+    data = patches(cache=cache, cache_dir=tmp_path / "cache")
+    with pytest.raises(Findings) as caught:
+        data.loaders([bad[0], phantoms[1]], bad[1:], preprocess, no_augmentation())
+    told = str(caught.value)
+    assert len(caught.value.findings) == 3
+    assert all(name in told for name in ("empty.nii.gz", "nan.nii.gz", "gone.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [({"cache": "ram"}, "memory, disk or none"), ({"patch_size": [0, 1, 1]}, "positive sizes")],
+)
+def test_settings_that_cannot_be(changes, word):
+    with pytest.raises(InputError, match=word):
+        patches(**changes)

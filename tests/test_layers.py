@@ -1,0 +1,90 @@
+"""The plan of the house: imports go down only, and the configuration stays at the edge."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the ground up; modules of one layer do not import each other. A folder's name stands for
+# all of its modules that are not named themselves.
+LAYERS = [
+    ["errors", "volume", "dice", "hardware", "schedule", "loss", "model"],
+    ["io.whole", "io.dicom_write", "io.find", "anatomy"],
+    ["io.dicom_geometry", "io.nifti"],
+    ["io.dicom"],
+    ["io"],
+    ["data.case", "preprocess", "run_folder", "figures"],
+    ["data.split", "data.phantom", "data.folder", "data.table", "data.plethora"],
+    ["dataset", "trainer", "sweep", "history"],
+    ["segmenter"],
+    ["judgement"],
+    ["train"],
+    ["config"],
+]
+KNOW_HYDRA = {"config", "sweep"}
+
+
+def modules():
+    for path in sorted((ROOT / "pleural").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT / "pleural").with_suffix("").parts)
+        yield name.removesuffix(".__init__"), path
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer(name):
+    """The number of a module's layer; a module of a folder may stand for itself."""
+    while name:
+        for number, names in enumerate(LAYERS):
+            if name in names:
+                return number, name
+        name = name.rpartition(".")[0]
+    return None
+
+
+MODULES = [(name, path) for name, path in modules() if name not in ("__init__", "data")]
+
+
+@pytest.mark.parametrize(("name", "path"), MODULES, ids=[name for name, _ in MODULES])
+def test_imports_go_down(name, path):
+    own = layer(name)
+    assert own is not None, f"pleural/{name} has no layer: give it one above"
+    for module in imported(path):
+        if not module.startswith("pleural."):
+            continue
+        other = layer(module.removeprefix("pleural."))
+        if other is None or other[1] == own[1]:
+            continue  # a name within a module, or the same folder
+        assert other[0] < own[0], f"{name} imports {module}, which is not below it"
+
+
+@pytest.mark.parametrize(("name", "path"), MODULES, ids=[name for name, _ in MODULES])
+def test_configuration_stays_at_the_edge(name, path):
+    tops = {module.split(".")[0] for module in imported(path)}
+    assert name in KNOW_HYDRA or not tops & {"hydra", "omegaconf"}
+
+
+def test_one_lightning_only():
+    for name, path in MODULES:
+        assert "lightning" not in {m.split(".")[0] for m in imported(path)}, name
+
+
+def test_no_utils():
+    assert not [name for name, _ in MODULES if "util" in name or "helper" in name]
+
+
+def test_functions_are_short():
+    for name, path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                length = node.end_lineno - node.body[0].lineno + 1
+                assert length <= 60, f"{name}.{node.name} has {length} lines"

@@ -1,0 +1,63 @@
+"""Dice + BCE."""
+
+import pytest
+import torch
+
+from pleural.loss import DiceBCE
+
+
+def loss(**changes):
+    settings = {"pos_weight": 3, "dice_weight": 1, "bce_weight": 1, "batch": True}
+    return DiceBCE(**{**settings, **changes})
+
+
+def patches(share=0.2, batch=2):
+    generator = torch.Generator().manual_seed(0)
+    return (torch.rand(batch, 1, 8, 8, 8, generator=generator) < share).float()
+
+
+def test_a_perfect_prediction_costs_nothing():
+    target = patches()
+    assert loss()(40 * (target - 0.5), target) < 1e-3
+
+
+def test_bce_of_known_values():
+    logits, target = torch.zeros(1, 1, 2, 1, 1), torch.tensor([1.0, 0.0]).reshape(1, 1, 2, 1, 1)
+    ln2 = torch.log(torch.tensor(2.0))
+    bce = loss(dice_weight=0, pos_weight=3)(logits, target)
+    assert bce == pytest.approx(float((3 * ln2 + ln2) / 2))
+
+
+def test_dice_of_known_values():
+    logits, target = torch.full((1, 1, 4, 1, 1), 40.0), torch.tensor([1.0, 1, 0, 0])
+    only_dice = loss(bce_weight=0)(logits, target.reshape(1, 1, 4, 1, 1))
+    assert only_dice == pytest.approx(1 - 2 * 2 / (4 + 2), abs=1e-4)
+
+
+def test_a_missed_voxel_costs_pos_weight_times_more():
+    target = torch.ones(1, 1, 4, 4, 4)
+    missed = torch.full_like(target, -2.0)
+    once, thrice = (loss(dice_weight=0, pos_weight=w)(missed, target) for w in (1, 3))
+    assert thrice == pytest.approx(3 * float(once))
+
+
+def test_soft_targets_are_best_met_by_themselves():
+    occupancy = torch.tensor([0.3, 0.6, 0.0, 1.0]).reshape(1, 1, 4, 1, 1)
+    only_dice = loss(bce_weight=0)
+    at_target = only_dice(torch.logit(occupancy, eps=1e-6), occupancy)
+    at_mask = only_dice(40 * ((occupancy > 0.5).float() - 0.5), occupancy)
+    assert at_target < 1e-3 < at_mask
+
+
+def test_a_patch_without_effusion_does_not_hide_the_others_in_a_batch():
+    target = patches()
+    target[1] = 0
+    logits = 40 * (target - 0.5)
+    logits[1, 0, 0, 0, 0] = 40  # one invented voxel
+    assert loss(bce_weight=0, batch=True)(logits, target) < 0.02
+    assert loss(bce_weight=0, batch=False)(logits, target) > 0.4
+
+
+def test_it_is_computed_in_fp32():
+    target = patches()
+    assert loss()(torch.zeros_like(target).bfloat16(), target).dtype == torch.float32
