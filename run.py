@@ -1,9 +1,12 @@
 """The only door: `python run.py key=value`; `python run.py --help` shows the keys."""
 
+import math
 import sys
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from pleural.config import build_task, suggestions
@@ -20,11 +23,15 @@ def main(config: DictConfig) -> float:
     seed_everything(config.seed, workers=True, verbose=False)  # before any weight is drawn
     try:
         return build_task(config)()
-    except (InputError, KeyboardInterrupt) as error:
+    except InputError as error:
         if config.debug:
             raise
-        print(str(error) or "stopped", file=sys.stderr)
-        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
+        print(error, file=sys.stderr)
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            return math.nan  # the other jobs go on; the table says that this one failed
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # what a shell says of a program that Ctrl-C ended
 
 
 if __name__ == "__main__":

@@ -13,21 +13,20 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from pleural.errors import InputError
-
-# Which extra of pyproject.toml brings a package that an option needs.
-EXTRA_OF = {"einops": "transformers", "wandb": "wandb", "mlflow": "mlflow"}
+from pleural.errors import InputError, missing_package
 
 
 def build_task(config: DictConfig) -> Any:
     """The task with all its parts, ready to be called.
 
     Raises:
-        InputError: a value that only the user knows is missing, or a part refuses its values.
+        InputError: a value that only the user knows is missing, a part refuses its values, or it
+            needs a package that is not here.
     """
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
@@ -41,33 +40,50 @@ def build_task(config: DictConfig) -> Any:
         if isinstance(cause, InputError):
             raise cause from None
         if isinstance(cause, ImportError):
-            extra = EXTRA_OF.get(cause.name or "", cause.name)
-            raise InputError(f"{cause}: pip install 'pleural[{extra}]'") from error
-        raise
+            raise missing_package(cause) from error
+        raise InputError(" ".join(str(error).split())) from error
 
 
 def suggestions(arguments: Sequence[str], conf: Path) -> list[str]:
-    """For each override that cannot be right, the nearest valid name; empty if there is none."""
-    overrides = [a for a in arguments if not a.startswith("-")]
-    groups = {
+    """For each override that names what is not there, the nearest name that is.
+
+    Keys added with ``+`` and whatever Hydra itself cannot parse are left to Hydra to judge.
+    """
+    try:
+        typed = [argument for argument in arguments if not argument.startswith("-")]
+        overrides = OverridesParser.create().parse_overrides(typed)
+    except HydraException:
+        return []
+    options = {
         str(folder.relative_to(conf)): sorted(file.stem for file in folder.glob("*.yaml"))
         for folder in conf.iterdir()
         if folder.is_dir()
     }
-    hints, choices = [], []
-    for override in OverridesParser.create().parse_overrides(overrides):
-        key, value = override.key_or_group, override.value()
-        if key in groups and isinstance(value, str):
-            if value in groups[key]:
-                choices.append(f"{key}={value}")
-            else:
-                hints.append(_nearest(f"{key}={value}", [f"{key}={o}" for o in groups[key]]))
-    keys = {*_keys_of(conf, choices), *groups}
-    for override in OverridesParser.create().parse_overrides(overrides):
+    chosen = [
+        (override.key_or_group, str(value))
+        for override in overrides
+        if override.key_or_group in options
+        for value in _values(override)
+    ]
+    hints = [
+        _nearest(f"{group}={option}", [f"{group}={valid}" for valid in options[group]])
+        for group, option in chosen
+        if option not in options[group]
+    ]
+    valid = [f"{group}={option}" for group, option in chosen if option in options[group]]
+    keys = sorted({*_keys_of(conf, valid), *options})
+    for override in overrides:
         key = override.key_or_group
-        if key not in keys and not key.startswith("hydra"):
-            hints.append(_nearest(key, sorted(keys)))
+        ours = not (override.is_add() or override.is_force_add() or key.startswith("hydra"))
+        if ours and key not in keys:
+            hints.append(_nearest(key, keys))
     return hints
+
+
+def _values(override: Override) -> list[Any]:
+    """One, or each of a sweep's."""
+    value = override.value()
+    return list(value.list) if isinstance(value, ChoiceSweep) else [value]
 
 
 def _nearest(name: str, valid: Sequence[str]) -> str:

@@ -1,108 +1,31 @@
-"""Cases to batches: prepared once, cached, cut into patches, augmented.
+"""Cases to batches: cached, cut into patches, augmented.
 
 Shapes: arrays are ``(1, X, Y, Z)``, batches ``(B, 1, X, Y, Z)``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
 
 import monai
-import numpy as np
 import torch
-from monai.data import CacheDataset, DataLoader, Dataset
+from monai.data import CacheDataset, DataLoader, Dataset, worker_init_fn
 from monai.transforms import CastToTyped, Compose, RandCropByPosNegLabeld, Transform
-from torch.utils.data import RandomSampler
+from torch.utils.data import Sampler
+from tqdm import tqdm
 
 from pleural.data.case import Case
 from pleural.errors import Findings, InputError
+from pleural.prepared import OnDisk, Prepare, Sample
 from pleural.volume import Volume
 
 IMAGE_AND_LABEL = ["image", "label"]
-AIR = -1.0  # the lowest value of a prepared image
-N_BACKGROUND = 100_000  # places to centre a patch on; a sample of them serves as well as all
-PREPARED_VERSION = 1  # part of a disk cache's key: raise it when `Prepare` changes
 
 # Said at every crop of a case without effusion, where it is what we want.
 warnings.filterwarnings("ignore", message="Num foregrounds 0")
-
-Sample = dict[str, Any]
-
-
-class Prepare(Transform):
-    """A case to arrays, ready to be cut.
-
-    The label is occupancy: the share of each prepared voxel that is effusion, 0 to 1. Volumes
-    smaller than a patch are padded with air at their far end, which leaves the affine as it is.
-    """
-
-    def __init__(self, preprocess: Callable[[Volume], Volume], patch_size: Sequence[int]) -> None:
-        self.preprocess = preprocess
-        self.patch_size = tuple(patch_size)
-
-    def __call__(self, case: Case) -> Sample:
-        """``name``; float16 ``image``, ``label``; flat int32 ``foreground``, ``background``.
-
-        Raises:
-            Findings: the case cannot be used.
-        """
-        scan, mask = case.load()
-        if mask is None:
-            raise Findings(f"{case.name} cannot be used:", [f"{case.name}: has no mask"])
-        image = self.preprocess(scan)
-        label = padded(mask.onto(image).array, self.patch_size, 0.0)
-        return {
-            "name": case.name,
-            "image": padded(image.array, self.patch_size, AIR)[None].astype(np.float16),
-            "label": label[None].astype(np.float16),
-            "foreground": np.flatnonzero(label >= 0.5).astype(np.int32),
-            "background": _sampled(np.flatnonzero(label == 0), N_BACKGROUND),
-        }
-
-
-class OnDisk(Transform):
-    """Keeps what ``prepare`` makes as files that are mapped, not read: a crop costs its own bytes.
-
-    An entry's key is the content of the case's files and the settings of the preprocessing; it is
-    written beside its place and renamed, so an entry that is there is whole.
-    """
-
-    def __init__(self, prepare: Prepare, folder: str | Path) -> None:
-        self.prepare = prepare
-        self.folder = Path(folder)
-
-    def __call__(self, case: Case) -> Sample:
-        entry = self.folder / self._key(case)
-        if not entry.is_dir():
-            self._write(entry, self.prepare(case))
-        # Copy-on-write: torch warns of arrays that cannot be written to.
-        arrays = {file.stem: np.load(file, mmap_mode="c") for file in entry.glob("*.npy")}
-        return {"name": case.name, **arrays}
-
-    def _key(self, case: Case) -> str:
-        preprocess = self.prepare.preprocess
-        settings = (type(preprocess).__name__, sorted(vars(preprocess).items()))
-        text = repr((PREPARED_VERSION, case.content_hash(), settings, self.prepare.patch_size))
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-    def _write(self, entry: Path, sample: Sample) -> None:
-        partial = entry.with_name(f".{entry.name}.{os.getpid()}")
-        partial.mkdir(parents=True, exist_ok=True)
-        for key, value in sample.items():
-            if isinstance(value, np.ndarray):
-                np.save(partial / f"{key}.npy", value)
-        try:
-            partial.rename(entry)
-        except OSError:  # another process was first with the same entry
-            shutil.rmtree(partial)
-            if not entry.is_dir():
-                raise
 
 
 class Patches:
@@ -176,7 +99,8 @@ class Patches:
             bg_indices_key="background",
         )
         as_float = CastToTyped(keys=IMAGE_AND_LABEL, dtype=torch.float32)
-        patches = self._dataset(training, Compose([prepare, crop, as_float, augmentation]))
+        steps = [prepare, crop, as_float, augmentation, self._of_patch_size]
+        patches = self._dataset(training, Compose(steps))
         volumes = self._dataset(validation, Compose([prepare, _without_indices]))
         prepare.raise_findings(len(training) + len(validation))
         return self._training_loader(patches), DataLoader(volumes, num_workers=0, batch_size=1)
@@ -189,8 +113,10 @@ class Patches:
         if self.cache == "memory":
             # Not copied at every draw: `CastToTyped` copies just what was cut.
             return CacheDataset(cases, transform, num_workers=self.cache_workers, copy_cache=False)
-        for case in cases:
-            transform.transforms[0](case)
+        with ThreadPool(self.cache_workers) as pool:
+            checked = pool.imap_unordered(transform.transforms[0], cases)
+            for _ in tqdm(checked, "Preparing", total=len(cases), disable=not cases):
+                pass
         return Dataset(cases, transform)
 
     def _training_loader(self, patches: Dataset) -> DataLoader:
@@ -201,10 +127,41 @@ class Patches:
             patches,
             num_workers=self.num_workers,
             batch_size=min(self.cases_per_batch, n_cases),
-            sampler=RandomSampler(patches, num_samples=n_cases),
-            drop_last=True,
+            sampler=Draws(len(patches), n_cases),
             persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_start_worker,
         )
+
+    def _of_patch_size(self, sample: Sample) -> Sample:
+        size = tuple(sample["image"].shape[1:])
+        if size != self.patch_size:
+            raise InputError(
+                f"the augmentation made a patch of {[*size]} of one of {[*self.patch_size]}: "
+                "right-angle turns need a patch_size that is equal in the axes they turn"
+            )
+        return sample
+
+
+class Draws(Sampler[int]):
+    """Cases in random order, each once before any is drawn again.
+
+    Not torch's ``RandomSampler``, which Lightning replaces by one that draws each case just once
+    where several processes train. The order follows from torch's seed, the same in all of them.
+    """
+
+    def __init__(self, n_cases: int, n_draws: int) -> None:
+        self.n_cases = n_cases
+        self.n_draws = n_draws
+        self._generator = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+
+    def __len__(self) -> int:
+        return self.n_draws
+
+    def __iter__(self) -> Iterator[int]:
+        rounds = -(-self.n_draws // self.n_cases)
+        orders = [torch.randperm(self.n_cases, generator=self._generator) for _ in range(rounds)]
+        yield from torch.cat(orders)[: self.n_draws].tolist()
 
 
 class _Collected(Transform):
@@ -231,17 +188,11 @@ class _Collected(Transform):
             )
 
 
+def _start_worker(worker: int) -> None:
+    """MONAI's seeds, and plain tensors where the process was not forked."""
+    worker_init_fn(worker)
+    monai.data.set_track_meta(False)
+
+
 def _without_indices(sample: Sample) -> Sample:
     return {k: v for k, v in sample.items() if k not in ("foreground", "background")}
-
-
-def padded(array: np.ndarray, at_least: Iterable[int], value: float) -> np.ndarray:
-    """``array`` with ``value`` added at the far end of the axes that are too short."""
-    missing = [(0, max(0, need - size)) for need, size in zip(at_least, array.shape, strict=True)]
-    return np.pad(array, missing, constant_values=value)
-
-
-def _sampled(indices: np.ndarray, at_most: int) -> np.ndarray:
-    if len(indices) > at_most:
-        indices = np.random.default_rng(0).choice(indices, at_most, replace=False)
-    return indices.astype(np.int32)

@@ -14,3 +14,14 @@ class Findings(InputError):
     def __init__(self, title: str, findings: list[str]) -> None:
         self.findings = findings
         super().__init__("\n".join([title, *(f"  - {finding}" for finding in findings)]))
+
+
+# Which extra of pyproject.toml brings a package that only some options need.
+EXTRA_OF = {"einops": "transformers", "wandb": "wandb", "mlflow": "mlflow"}
+
+
+def missing_package(error: ImportError) -> InputError:
+    """The same in a sentence, with the command that mends it where we know it."""
+    extra = next((extra for name, extra in EXTRA_OF.items() if name in str(error)), None)
+    remedy = f": python -m pip install -c constraints.txt -e '.[{extra}]'" if extra else ""
+    return InputError(" ".join(str(error).split()) + remedy)

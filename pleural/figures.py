@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 MODEL_COLOUR = "#d95f02"
 REFERENCE_COLOUR = "#1b9e77"
@@ -42,7 +43,7 @@ def dice_curve(rows: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Fig
         label = f"best epoch {best['epoch']}: {best['val_dice']:.3f}"
         axes.plot(best["epoch"], best["val_dice"], "*", ms=14, color=MODEL_COLOUR, label=label)
     axes.set(xlabel="epoch", ylabel="Dice", ylim=(0, 1), title="Dice against epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", frameon=False)
@@ -57,7 +58,8 @@ def contours(slices: Sequence[Slice]) -> Figure:
     for index, (title, image, prediction, reference) in enumerate(slices):
         axes = figure.add_subplot(lines, columns, index + 1)
         # Rows are y with anterior at the top, columns are x with the patient's right at the left.
-        axes.imshow(image.T[::-1, ::-1], cmap="gray")
+        low, high = _tissue_window(image)
+        axes.imshow(image.T[::-1, ::-1], cmap="gray", vmin=low, vmax=high)
         for mask, colour in ((reference, REFERENCE_COLOUR), (prediction, MODEL_COLOUR)):
             if mask.any():
                 axes.contour(mask.T[::-1, ::-1], [0.5], colors=[colour], linewidths=1.2)
@@ -65,3 +67,10 @@ def contours(slices: Sequence[Slice]) -> Figure:
         axes.set_axis_off()
     figure.suptitle("reference green, model orange", fontsize=9)
     return figure
+
+
+def _tissue_window(image: np.ndarray) -> tuple[float, float]:
+    """From fat to bone, whatever window of HU the image was made with."""
+    tissue = image[image >= image.min() + np.ptp(image) / 4]
+    low, high = np.percentile(tissue, [1, 99])
+    return float(low), float(high)

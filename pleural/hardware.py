@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import partial
 
 import torch
@@ -21,36 +22,33 @@ def precision(accelerator: str = "auto") -> str:
     return "32-true"
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """The same choice for code outside a Lightning trainer."""
-    chosen = precision("gpu" if device.type == "cuda" else device.type)
-    dtype = torch.float16 if chosen.startswith("16") else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=chosen != "32-true")
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Lightning's ``precision``, for code outside a Lightning trainer."""
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision.endswith("16-mixed"))
 
 
 def _cpu_has_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def convolutions_with_wrong_gradients(net: nn.Module, patch_size: Sequence[int]) -> list[str]:
+def wrong_gradients(net: nn.Module, patch_size: Sequence[int]) -> list[str]:
     """Names of the 3D convolutions whose bf16 weight gradients a CPU gets wrong on such patches.
 
     In torch 2.13 they are garbage (infinite, NaN, or off by 100 %) where the first size of a
-    feature map is 2; forward passes are right, so nothing else would warn.
+    feature map is 2; forward passes are right, so nothing else would warn. A copy of ``net`` is
+    run once to see its sizes; what it raises on patches that it cannot take is passed on.
     """
     found: list[str] = []
 
-    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def note(name: str, module: nn.Conv3d, inputs: tuple[Tensor, ...]) -> None:
         if inputs[0].shape[2] == 2 and max(module.kernel_size) > 1:
             found.append(name)
 
-    hooks = [
-        module.register_forward_pre_hook(partial(note, name))
-        for name, module in net.named_modules()
-        if isinstance(module, nn.Conv3d)
-    ]
+    net = deepcopy(net).cpu()
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv3d):
+            module.register_forward_pre_hook(partial(note, name))
     with torch.no_grad():
         net(torch.zeros(1, 1, *patch_size))
-    for hook in hooks:
-        hook.remove()
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from pleural.errors import InputError
 from pleural.figures import Slice, contours, dice_curve
 from pleural.io.whole import write_whole
 from pleural.run_folder import RunFolder
@@ -39,13 +40,14 @@ class History(Callback):
     epoch's validation and their ``mean_dice``.
 
     Args:
-        validates: whether there is anything to choose the best epoch by; if not, the last weights
-            are kept as the best.
+        training, validation: names of cases. Without any to validate, there is nothing to choose
+            the best epoch by, and the last weights are kept as the best.
     """
 
-    def __init__(self, run: RunFolder, validates: bool) -> None:
+    def __init__(self, run: RunFolder, training: Sequence[str], validation: Sequence[str]) -> None:
         self.run = run
-        self.validates = validates
+        self.split = {"training": list(training), "validation": list(validation)}
+        self.validates = bool(validation)
         self.rows: list[dict[str, Any]] = []
         self.best_epoch: int | None = None
         self.best_dice = -1.0
@@ -88,19 +90,23 @@ class History(Callback):
                 **_validation_columns(module.dice_of_case),
             }
         )
+        if not self.validates:
+            self.best_epoch = trainer.current_epoch
+            self._save_best(module, val_dice=None)
         self.run.save_metrics(self.rows)
         figure = dice_curve(self.rows, self.best_epoch)
         write_whole(self.run.dice_curve, figure.savefig)
 
-    def on_train_end(self, trainer: Trainer, module: Any) -> None:
-        if trainer.is_global_zero and not self.validates:
-            self.best_epoch = trainer.current_epoch
-            self._save_best(module, val_dice=None)
-
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "best_epoch": self.best_epoch, "best_dice": self.best_dice}
+        kept = ("split", "rows", "best_epoch", "best_dice")
+        return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state["split"] != self.split:
+            raise InputError(
+                f"{self.run.path} holds a training on other cases ({state['split']}): to go on "
+                "with it, give it the same data and fold; else name another run folder"
+            )
         vars(self).update(state)
 
     def _save_best(self, module: Any, val_dice: float | None) -> None:

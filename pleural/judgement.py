@@ -54,19 +54,22 @@ def mean_dice(scores: Sequence[Score]) -> float:
 
 
 def described(split: Split) -> dict[str, list[dict[str, Any]]]:
-    """Each part's cases with a hash of their content, for the run's record."""
-    return {
+    """Each part's cases for the run's record, with a hash of the content of those that are used."""
+    used = {"training": split.training, "validation": split.validation}
+    parts: dict[str, list[dict[str, Any]]] = {
         part: [
             {
                 "name": case.name,
                 "patient": case.patient,
-                "volume_ml": round(case.volume_ml, 3) if case.labelled else None,
+                "volume_ml": round(case.volume_ml, 3),
                 "sha256": case.content_hash(),
             }
             for case in cases
         ]
-        for part, cases in vars(split).items()
+        for part, cases in used.items()
     }
+    parts["unlabelled"] = [{"name": c.name, "patient": c.patient} for c in split.unlabelled]
+    return parts
 
 
 def summary(run: RunFolder, best_epoch: int, n_epochs: int, scores: Sequence[Score]) -> str:

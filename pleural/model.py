@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class UNet(nn.Module):
         prior: float,
     ) -> None:
         super().__init__()
-        up = nn.ConvTranspose2d if dimensions == 2 else nn.ConvTranspose3d
+        up: Any = nn.ConvTranspose2d if dimensions == 2 else nn.ConvTranspose3d
         block = partial(_block, dimensions)
         stride, finest = tuple(stem_stride), channels[0]
         stem = nn.Sequential(block(1, finest, stride), block(finest, finest))
@@ -73,7 +74,7 @@ class UNet(nn.Module):
 def _block(
     dimensions: int, n_in: int, n_out: int, stride: Sequence[int] | int = 1
 ) -> nn.Sequential:
-    conv = nn.Conv2d if dimensions == 2 else nn.Conv3d
+    conv: Any = nn.Conv2d if dimensions == 2 else nn.Conv3d
     norm = nn.InstanceNorm2d if dimensions == 2 else nn.InstanceNorm3d
     return nn.Sequential(
         conv(n_in, n_out, kernel_size=3, stride=stride, padding=1, bias=False),

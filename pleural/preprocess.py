@@ -53,7 +53,7 @@ class ChestCT:
         if self.crop_to_body:
             scan = scan.cropped(body_box(scan, self.margin_mm))
         # Clipped first: metal and padding must not bleed into their neighbours' average.
-        clipped = Volume(np.clip(scan.array, low, high), scan.affine)
+        clipped = Volume(np.clip(scan.array, np.float32(low), np.float32(high)), scan.affine)
         prepared = clipped.resampled(self.spacing_mm, fill=low)
         return prepared.with_array(
             (prepared.array.astype(np.float32) - low) * (2 / (high - low)) - 1

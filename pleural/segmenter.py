@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pleural.dataset import AIR, padded
 from pleural.hardware import autocast
+from pleural.hardware import precision as fastest_precision
+from pleural.prepared import AIR, padded
 from pleural.volume import Volume
 
 Inferer = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
@@ -24,6 +25,7 @@ class Segmenter:
         inferer: runs ``net`` over a whole volume, such as MONAI's sliding window.
         patch_size: voxels in X, Y, Z; smaller volumes are padded with air.
         threshold: probability from which a voxel of the study is effusion.
+        precision: Lightning's name of it; ``"auto"``: the fastest of the device.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Segmenter:
         patch_size: Sequence[int],
         threshold: float = 0.5,
         device: torch.device | str = "cpu",
+        precision: str = "auto",
     ) -> None:
         self.device = torch.device(device)
         self.net = net.to(self.device).eval()
@@ -41,13 +44,14 @@ class Segmenter:
         self.inferer = inferer
         self.patch_size = tuple(patch_size)
         self.threshold = threshold
+        self.precision = fastest_precision(self.device.type) if precision == "auto" else precision
 
     @torch.inference_mode()
     def probability(self, scan: Volume) -> Volume:
         """Of effusion, 0 to 1, on the prepared grid; ``scan`` in HU."""
         prepared = self.preprocess(scan)
         image = padded(prepared.array, self.patch_size, AIR)
-        with autocast(self.device):
+        with autocast(self.device, self.precision):
             batch = torch.from_numpy(image)[None, None].to(self.device)
             logits = self.inferer(batch, self.net)
         x, y, z = prepared.shape

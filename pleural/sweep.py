@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from pleural.io.whole import write_table
+
+RESULTS = ("dice", "best_epoch", "folder")
 
 
 class Table(Callback):
@@ -21,38 +22,31 @@ class Table(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        rows = [_row(file) for file in sorted(folder.rglob(".hydra/overrides.yaml"), key=_age)]
-        if not rows:
-            return
-        columns = write_table(folder / "sweep.csv", rows)
-        print(f"\n{_as_text(rows, columns)}\n\nwritten to {folder / 'sweep.csv'}")
-
-
-def _age(overrides: Path) -> float:
-    return overrides.stat().st_mtime
+        jobs = sorted(folder.rglob(".hydra/overrides.yaml"), key=lambda path: path.stat().st_mtime)
+        if jobs:
+            rows = [_row(overrides) for overrides in jobs]
+            write_table(folder / "sweep.csv", rows)
+            print(f"\n{_as_text(rows)}\n\nwritten to {folder / 'sweep.csv'}")
 
 
 def _row(overrides: Path) -> dict[str, str]:
-    """A job's overrides, its best Dice (``failed`` where it wrote none) and its folder."""
+    """A job's overrides, its best Dice (``failed`` where it came to none) and its folder."""
     folder = overrides.parent.parent
-    pairs = [override.split("=", 1) for override in OmegaConf.load(overrides)]
-    row = {key.lstrip("+"): value for key, value in pairs}
+    typed = [str(override) for override in OmegaConf.load(overrides) if "=" in str(override)]
+    row = dict(override.lstrip("+").split("=", 1) for override in typed)
     record = folder / "run.json"
-    if not record.exists():
+    result = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    if "dice" not in result:
         return {**row, "dice": "failed", "best_epoch": "", "folder": folder.name}
-    result = json.loads(record.read_text(encoding="utf-8"))
-    dice = result["dice"]
-    shown = "" if dice is None or math.isnan(dice) else f"{dice:.4f}"
-    return {
-        **row,
-        "dice": shown,
-        "best_epoch": str(result["best_epoch"]),
-        "folder": folder.name,
-    }
+    dice = "" if result["dice"] is None else f"{result['dice']:.4f}"
+    return {**row, "dice": dice, "best_epoch": str(result["best_epoch"]), "folder": folder.name}
 
 
-def _as_text(rows: list[dict[str, str]], columns: list[str]) -> str:
-    columns = [column for column in columns if column != "folder"]
+def _as_text(rows: list[dict[str, str]]) -> str:
+    """The columns that differ between the jobs, and what came out."""
+    typed = [c for c in dict.fromkeys(c for row in rows for c in row) if c not in RESULTS]
+    differ = [c for c in typed if len({row.get(c) for row in rows}) > 1]
+    columns = [*(differ or typed), "dice", "best_epoch"]
     lines = [columns, *([row.get(column, "") for column in columns] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return "\n".join(

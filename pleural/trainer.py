@@ -7,7 +7,9 @@ import warnings
 from typing import Any
 
 from pytorch_lightning import Trainer
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from pleural.errors import InputError
 from pleural.hardware import precision as fastest_precision
 
 # Said on every run, and of no use to who runs it.
@@ -16,25 +18,39 @@ for _noise in (
     ".*is smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*GPU available but not used.*",
+    ".*have no `val_dataloader`.*",
     ".*isinstance.treespec, LeafSpec.*",
 ):
     warnings.filterwarnings("ignore", message=_noise)
 
 
-def trainer(precision: str, accelerator: str, **options: Any) -> Trainer:
+def trainer(
+    precision: str, accelerator: str, max_epochs: int, max_time: Any, **options: Any
+) -> Trainer:
     """A ``Trainer``; ``precision="auto"`` takes the fastest of this machine, and says so.
 
-    The run's own callbacks write checkpoints and pictures, so Lightning's defaults are off.
+    With ``max_time`` the budget is this time, whatever ``max_epochs`` says.
+
+    Raises:
+        InputError: no budget, or Lightning cannot make a trainer of the options, such as one for a
+            GPU that is not here.
     """
+    if max_time is None and max_epochs < 1:
+        raise InputError(f"epochs={max_epochs} without trainer.max_time would never end")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     if precision == "auto":
         precision = fastest_precision(accelerator)
         print(f"precision {precision} (the fastest here; choose with trainer.precision=...)")
-    return Trainer(
-        precision=precision,  # type: ignore[arg-type]
-        accelerator=accelerator,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        **options,
-    )
+    try:
+        return Trainer(
+            precision=precision,  # type: ignore[arg-type]
+            accelerator=accelerator,
+            max_epochs=max_epochs if max_time is None else -1,
+            max_time=max_time,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            **options,
+        )
+    except MisconfigurationException as error:
+        raise InputError(f"trainer: {error}") from error

@@ -117,9 +117,7 @@ def test_a_mask_is_brought_onto_its_scan_as_0_and_1(make: MakeCase, mask: Volume
     assert case.volume_ml == pytest.approx(EFFUSION_ML)
 
 
-@pytest.mark.parametrize(
-    ("away_mm", "share"), [(4, "33%"), (6, "0%"), (500, "0%")]
-)
+@pytest.mark.parametrize(("away_mm", "share"), [(4, "33%"), (6, "0%"), (500, "0%")])
 def test_a_mask_that_lies_beside_its_scan_is_refused(
     make: MakeCase, away_mm: float, share: str
 ) -> None:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from monai.data import CacheDataset
-from monai.transforms import Compose, RandFlipd
+from monai.transforms import Compose, RandFlipd, RandRotate90d
 
-from pleural.dataset import N_BACKGROUND, OnDisk, Patches, Prepare, padded
+from pleural.dataset import Draws, Patches
 from pleural.errors import Findings, InputError
 from pleural.io import nifti
+from pleural.prepared import N_BACKGROUND, OnDisk, Prepare, padded
 from pleural.preprocess import ChestCT
 from pleural.volume import Volume
 
@@ -85,17 +86,46 @@ def test_batches_of_patches_and_whole_volumes(phantoms, preprocess, cache, tmp_p
     assert list(tmp_path.glob("*/image.npy")) == [] or cache == "disk"
 
 
-def test_half_of_the_patches_are_centred_on_effusion(phantoms, preprocess):
-    data = patches(positive_share=1.0, crops_per_case=8)
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
+def test_a_share_of_the_patches_is_centred_on_effusion(phantoms, preprocess, share):
+    torch.manual_seed(0)
+    data = patches(patch_size=(4, 4, 3), positive_share=share, crops_per_case=100)
     training, _ = data.loaders(phantoms[:2], [], preprocess, no_augmentation())
-    assert all((batch["label"].amax(dim=(1, 2, 3, 4)) > 0.5).all() for batch in training)
+    centres = torch.cat([batch["label"][:, 0, 2, 2, 1] for batch in training])
+    # Patches are moved inwards at the edge of the scan, and their centre with them.
+    assert abs((centres >= 0.5).float().mean() - share) < 0.1
 
 
-def test_every_case_once_an_epoch_where_no_steps_are_given(phantoms, preprocess):
-    data = patches(steps_per_epoch=None, cases_per_batch=1)
+@pytest.mark.parametrize("cases_per_batch", [1, 2, 5])
+def test_every_case_once_an_epoch_where_no_steps_are_given(phantoms, preprocess, cases_per_batch):
+    data = patches(steps_per_epoch=None, cases_per_batch=cases_per_batch, crops_per_case=1)
     training, _ = data.loaders(phantoms, [], preprocess, no_augmentation())
-    names = [batch["name"][0] for batch in training]
+    names = [name for batch in training for name in batch["name"]]
     assert sorted(names) == sorted(case.name for case in phantoms)
+
+
+def test_draws_come_round_to_every_case_before_any_again():
+    torch.manual_seed(0)
+    epoch, again = list(Draws(5, 13)), list(Draws(5, 13))
+    assert epoch == again
+    assert sorted(epoch[:5]) == sorted(epoch[5:10]) == list(range(5))
+    assert len(epoch) == len(Draws(5, 13)) == 13
+    draws = Draws(5, 5)
+    assert list(draws) != list(draws)  # the next epoch has another order
+
+
+def test_worker_processes_give_plain_tensors(phantoms, preprocess):
+    training, _ = patches(num_workers=2).loaders(phantoms, [], preprocess, no_augmentation())
+    batches = list(training)
+    assert len(batches) == 4
+    assert all(type(batch["image"]) is torch.Tensor for batch in batches)
+
+
+def test_an_augmentation_that_changes_the_size_is_named(phantoms, preprocess):
+    turn = Compose([RandRotate90d(["image", "label"], prob=1.0, max_k=1)])
+    training, _ = patches().loaders(phantoms, [], preprocess, turn)
+    with pytest.raises(RuntimeError, match="equal in the axes"):
+        next(iter(training))
 
 
 def test_the_cache_stays_as_it_was_whatever_augmentation_does(phantoms, preprocess):

@@ -17,9 +17,9 @@ LAYERS = [
     ["io"],
     ["data.case", "preprocess", "run_folder", "figures"],
     ["data.split", "data.phantom", "data.folder", "data.table", "data.plethora"],
-    ["dataset", "trainer", "sweep", "history"],
-    ["segmenter"],
-    ["judgement"],
+    ["prepared", "trainer", "sweep", "history"],
+    ["dataset", "segmenter"],
+    ["judgement", "loop"],
     ["train"],
     ["config"],
 ]
@@ -86,5 +86,6 @@ def test_functions_are_short():
     for name, path in MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
-                length = node.end_lineno - node.body[0].lineno + 1
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                length = node.end_lineno - body[0].lineno + 1 if body else 0
                 assert length <= 60, f"{name}.{node.name} has {length} lines"

@@ -5,7 +5,7 @@
 Trains the default and `experiment=baseline` one after the other, each for the same time from its
 first step, on one fold of PleThora (`data=plethora`), and prints a table in Markdown with machine,
 versions and n. The numbers are the best epoch's on the scans' own grids, read from each `run.json`.
-Leave the machine alone meanwhile.
+Leave the machine alone meanwhile, and run it from a clean commit, which the last line names.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def trained(experiment: str, options: argparse.Namespace) -> dict[str, Any]:
     """The record of a run of ``experiment``."""
     folder = Path(options.out).resolve() / experiment
+    if folder.exists():
+        raise SystemExit(f"{folder} is there already: a run in it would be resumed, not measured")
     command = [
         *(sys.executable, str(ROOT / "run.py"), "data=plethora", f"data.root={options.root}"),
         *(f"n_folds={options.n_folds}", f"fold={options.fold}", f"seed={options.seed}"),
-        *("epochs=-1", f"trainer.max_time=00:00:{options.minutes:02d}:00", "patience=null"),
+        *(f"trainer.max_time=00:00:{options.minutes:02d}:00", "patience=null"),
         f"hydra.run.dir={folder}",
     ]
     if experiment != "default":
@@ -38,12 +40,12 @@ def trained(experiment: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def table(records: dict[str, dict[str, Any]]) -> str:
     names = [case["name"] for case in next(iter(records.values()))["cases"]]
-    head = ["experiment", "epochs", "best epoch", *names, "mean Dice"]
+    head = ["experiment", "epochs", "patches", "best epoch", *names, "mean Dice"]
     lines = [head, ["---"] * len(head)]
     for experiment, record in records.items():
         dices = [f"{case['dice']:.3f}" for case in record["cases"]]
-        epochs = [str(record["epochs"]), str(record["best_epoch"])]
-        lines.append([experiment, *epochs, *dices, f"**{record['dice']:.3f}**"])
+        counts = [str(record[key]) for key in ("epochs", "patches", "best_epoch")]
+        lines.append([experiment, *counts, *dices, f"**{record['dice']:.3f}**"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -66,7 +68,7 @@ def main() -> None:
         f"{options.minutes} minutes of training each, fold {options.fold} of {options.n_folds}: "
         f"{len(split['training'])} scans train, n = {len(split['validation'])} validate; seed "
         f"{options.seed}; {versions['machine']}, torch {versions['torch']}, "
-        f"MONAI {versions['monai']}, Python {versions['python']}."
+        f"MONAI {versions['monai']}, Python {versions['python']}; code {versions['code'][:10]}."
     )
 
 

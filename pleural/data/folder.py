@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from pleural.data.case import Case, natural, negatives
 from pleural.errors import Findings, InputError
-from pleural.io import find, is_nifti
+from pleural.io import find
 
 IMAGE_STARTS = ("image", "ct", "scan")
 MASK_STARTS = ("mask", "label", "effusion", "seg")
@@ -164,17 +164,17 @@ def _found(root: Path) -> dict[str, _Found]:
         for entry in find.entries(root):
             if entry.is_dir():
                 found[entry.name].add_case(entry)
-            elif is_nifti(entry):
+            elif find.is_nifti(entry):
                 found[find.stem(entry)].add_scan(entry)
     return {name: found[name] for name in sorted(found, key=natural)}
 
 
 def _find_pairs(root: Path, found: dict[str, _Found]) -> None:
     """Scans and masks that lie in folders of their own and bear the same names."""
-    masks = [p for folder in MASK_FOLDERS for p in find.entries(root / folder) if is_nifti(p)]
+    masks = [p for folder in MASK_FOLDERS for p in find.entries(root / folder) if find.is_nifti(p)]
     labelled = {find.stem(mask) for mask in masks}
     for entry in (p for folder in IMAGE_FOLDERS for p in find.entries(root / folder)):
-        if entry.is_dir() or is_nifti(entry):
+        if entry.is_dir() or find.is_nifti(entry):
             found[_without_channel(find.stem(entry), labelled)].add_scan(entry)
     for mask in masks:
         found[find.stem(mask)].masks.append(mask)

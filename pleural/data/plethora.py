@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from pleural.data.case import Case, natural, negatives
 from pleural.errors import Findings, InputError
-from pleural.io import find, is_nifti
+from pleural.io import find
 
 REFERENCE = "first"  # the reviewer whose mask is the reference
 EFFUSION_MASK = re.compile(r"(.+)_effusion_([^_]+)_reviewer\.nii(?:\.gz)?")
@@ -83,7 +83,7 @@ def _patients(images: Path) -> dict[str, dict[Path, str]]:
     """What each patient's folder (or file) holds, in natural order of the patients."""
     patients: dict[str, dict[Path, str]] = defaultdict(dict)
     for entry in sorted(find.entries(images), key=lambda entry: natural(entry.name)):
-        if entry.is_dir() or (is_nifti(entry) and ANY_MASK not in entry.name):
+        if entry.is_dir() or (find.is_nifti(entry) and ANY_MASK not in entry.name):
             found = find.contents(entry).items()
             patients[find.stem(entry)] |= {p: kind for p, kind in found if ANY_MASK not in p.name}
     return patients

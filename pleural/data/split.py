@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pleural.data.case import Case, as_names, natural
-from pleural.errors import Findings, InputError
+from pleural.errors import InputError
 
 BANDS_ML = (0.0, 50.0, 200.0, 500.0)  # a patient's stratum: how many of these it exceeds
 
@@ -100,16 +100,17 @@ def folds_of(cases: Sequence[Case], n_folds: int, seed: int) -> dict[str, int]:
 
 
 def _largest_ml(cases: Sequence[Case]) -> dict[str, float]:
-    """The volume of each patient's largest effusion."""
+    """The volume of each patient's largest effusion; 0 where the mask cannot be read.
+
+    Such a mask is refused with whatever else is wrong when the cases are prepared.
+    """
     largest: dict[str, float] = {}
-    findings: list[str] = []
     for case in cases:
         try:
-            largest[case.patient] = max(largest.get(case.patient, 0.0), case.volume_ml)
-        except InputError as error:
-            findings.append(str(error))
-    if findings:
-        raise Findings("Masks that cannot be read:", findings)
+            volume_ml = case.volume_ml
+        except InputError:
+            volume_ml = 0.0
+        largest[case.patient] = max(largest.get(case.patient, 0.0), volume_ml)
     return largest
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from pleural.data.case import Case, natural, negatives
 from pleural.errors import Findings, InputError
-from pleural.io import find, is_nifti
+from pleural.io import find
 
 COLUMNS = ("image", "mask", "patient")
 NO_FILE_NAME = re.compile(r'^\.|[/\\:*?"<>|\x00-\x1f]')
@@ -133,11 +133,11 @@ def _case_findings(case: Case, base: Path) -> Iterator[str]:
         yield "no image"
     elif not case.image.exists():
         yield f"there is no image {case.image}"
-    elif not (case.image.is_dir() or is_nifti(case.image)):
+    elif not (case.image.is_dir() or find.is_nifti(case.image)):
         yield f"image {case.image} is neither NIfTI nor a folder"
     if case.mask and not case.mask.is_file():
         yield f"there is no mask {case.mask}"
-    elif case.mask and not is_nifti(case.mask):
+    elif case.mask and not find.is_nifti(case.mask):
         yield f"mask {case.mask} is no NIfTI file"
     if NO_FILE_NAME.search(case.name):
         yield f"name {case.name!r} cannot be the name of a file"

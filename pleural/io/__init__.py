@@ -5,13 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pleural.errors import InputError
+from pleural.io.find import is_nifti
 from pleural.volume import Volume
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-
-
-def is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def read(path: str | Path) -> Volume:

@@ -24,6 +24,7 @@ from pleural.io.dicom_geometry import (
     listed,
 )
 from pleural.io.dicom_write import write_series
+from pleural.io.find import slice_files
 from pleural.volume import Volume
 
 __all__ = ["read", "write_series"]
@@ -71,8 +72,8 @@ def read(folder: str | Path) -> Volume:
 def _headers(folder: Path) -> dict[Path, pydicom.Dataset]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder")
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    found = {path: _header(path) for path in files if path.name.upper() != "DICOMDIR"}
+    files = slice_files(folder)
+    found = {path: _header(path) for path in files}
     headers = {path: header for path, header in found.items() if header is not None}
     if not headers:
         raise InputError(

@@ -10,10 +10,14 @@ from glob import glob
 from pathlib import Path
 
 from pleural.errors import InputError
-from pleural.io import is_nifti
 
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
 SCANS = ("CT", "NIfTI")  # the kinds that may be a CT scan
 MODALITY = 0x0008_0060
+
+
+def is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def stem(path: Path) -> str:

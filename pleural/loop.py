@@ -1,0 +1,151 @@
+"""The training loop: what happens in a step and in a validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from monai.losses import DeepSupervisionLoss
+from pytorch_lightning import LightningModule
+from pytorch_lightning.callbacks import Timer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
+from pleural.dice import dice
+from pleural.errors import InputError
+from pleural.model import channels_last
+from pleural.prepared import Sample
+from pleural.segmenter import Inferer
+
+
+class Training(LightningModule):
+    """What happens in a step and in a validation.
+
+    Shapes: patches ``(B, 1, X, Y, Z)``, validation volumes ``(1, 1, X, Y, Z)``.
+
+    Args:
+        optimizer: from parameters to an optimizer.
+        schedule: from the share of the training that is done (0 to 1) to a factor on the rate.
+        inferer: runs the network over a whole volume.
+        threshold: probability from which a voxel is effusion.
+        ema_decay: validate and keep a running average of the weights, of which this share is kept
+            at every step; ``None``: the weights themselves.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[[float], float],
+        inferer: Inferer,
+        threshold: float,
+        ema_decay: float | None,
+    ) -> None:
+        super().__init__()
+        if not 0 < threshold < 1:
+            raise InputError(f"threshold is a probability between 0 and 1; got {threshold}")
+        self.net = channels_last(net)
+        self.average = None
+        if ema_decay is not None:
+            averaging = partial(_forgetting_average, ema_decay)
+            self.average = AveragedModel(net, multi_avg_fn=averaging, use_buffers=True)
+            self.average.requires_grad_(False)
+        self.loss = DeepSupervisionLoss(loss)
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.inferer = inferer
+        self.logit_threshold = math.log(threshold / (1 - threshold))
+        self.dice_of_case: dict[str, float] = {}
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self.net if self.average is None else self.average.module
+
+    @property
+    def mean_dice(self) -> float:
+        """Of the last validation, over its cases with effusion."""
+        return float(np.mean([*self.dice_of_case.values()]))
+
+    def training_step(self, batch: Sample, _: int) -> Tensor:
+        label = batch["label"]
+        logits = self.net(batch["image"].contiguous(memory_format=torch.channels_last_3d))
+        loss: Tensor = self.loss(logits, label)
+        finest = logits if isinstance(logits, Tensor) else logits[0]
+        overlap = dice(finest.detach().float().sigmoid(), label)
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        for name, value in (("train/loss", loss.detach()), ("train/dice", overlap)):
+            self.log(name, value, on_step=False, on_epoch=True, batch_size=len(label))
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.average is not None:
+            self.average.update_parameters(self.net)
+
+    def on_train_epoch_start(self) -> None:
+        self.dice_of_case = {}
+
+    def validation_step(self, batch: Sample, _: int) -> dict[str, Tensor]:
+        logits = self.inferer(batch["image"].float(), self.judged)
+        prediction, reference = logits >= self.logit_threshold, batch["label"] >= 0.5
+        if batch["label"].any():  # an effusion too thin for half a voxel still counts
+            self.dice_of_case[batch["name"][0]] = dice(prediction, reference)
+        return {"prediction": prediction, "reference": reference}
+
+    def on_validation_epoch_end(self) -> None:
+        self.dice_of_case = _over_all_processes(self.dice_of_case)
+        self.log("val/dice", self.mean_dice, prog_bar=True, rank_zero_only=True)
+        for name, value in self.dice_of_case.items():
+            self.log(f"val/dice/{name}", value, rank_zero_only=True)
+        if hasattr(self.schedule, "observe"):
+            self.schedule.observe(self.mean_dice)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.net.parameters())
+        scheduler = LambdaLR(optimizer, lambda _: self.schedule(self.progress()))
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def progress(self) -> float:
+        """Share of the budget that is spent, in steps or in time, whichever is further."""
+        done = self.global_step / self.trainer.estimated_stepping_batches
+        for timer in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None:
+                spent = timer.time_elapsed()
+                done = max(done, spent / max(spent + left, 1e-9))
+        # Each process has a clock of its own, and all must step at the same rate.
+        return min(1.0, self.trainer.strategy.broadcast(done))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["schedule"] = dict(vars(self.schedule))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        vars(self.schedule).update(checkpoint["schedule"])
+
+
+def _forgetting_average(
+    decay: float, averages: Sequence[Tensor], currents: Sequence[Tensor], n_averaged: Tensor | int
+) -> None:
+    """Exponential moving average, in place, that forgets faster at first, when it holds noise."""
+    steps = float(n_averaged)
+    weight = 1 - min(decay, (1 + steps) / (10 + steps))
+    for average, current in zip(averages, currents, strict=True):
+        if average.is_floating_point():
+            average.lerp_(current, weight)
+        else:  # counters and tables of indices
+            average.copy_(current)
+
+
+def _over_all_processes(dices: dict[str, float]) -> dict[str, float]:
+    """One process' cases and all the others', the same everywhere."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return dices
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, dices)
+    return {name: value for part in gathered for name, value in part.items()}

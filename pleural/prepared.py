@@ -1,0 +1,111 @@
+"""Cases to arrays that can be cut into patches: made once, in memory or as files.
+
+Shapes: arrays are ``(1, X, Y, Z)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.transforms import Transform
+
+from pleural.data.case import Case
+from pleural.errors import Findings
+from pleural.volume import Volume
+
+AIR = -1.0  # the lowest value of a prepared image
+N_BACKGROUND = 100_000  # places to centre a patch on; a sample of them serves as well as all
+PREPARED_VERSION = 1  # part of a disk cache's key: raise it when `Prepare` changes
+
+Sample = dict[str, Any]
+
+
+class Prepare(Transform):
+    """A case to arrays, ready to be cut.
+
+    The label is occupancy: the share of each prepared voxel that is effusion, 0 to 1. Volumes
+    smaller than a patch are padded with air at their far end, which leaves the affine as it is.
+    """
+
+    def __init__(self, preprocess: Callable[[Volume], Volume], patch_size: Sequence[int]) -> None:
+        self.preprocess = preprocess
+        self.patch_size = tuple(patch_size)
+
+    def __call__(self, case: Case) -> Sample:
+        """``name``; float16 ``image``, ``label``; flat int32 ``foreground``, ``background``.
+
+        Raises:
+            Findings: the case cannot be used.
+        """
+        scan, mask = case.load()
+        if mask is None:
+            raise Findings(f"{case.name} cannot be used:", [f"{case.name}: has no mask"])
+        image = self.preprocess(scan)
+        label = padded(mask.onto(image).array, self.patch_size, 0.0)
+        return {
+            "name": case.name,
+            "image": padded(image.array, self.patch_size, AIR)[None].astype(np.float16),
+            "label": label[None].astype(np.float16),
+            "foreground": np.flatnonzero(label >= 0.5).astype(np.int32),
+            "background": _sampled(np.flatnonzero(label == 0), N_BACKGROUND),
+        }
+
+
+class OnDisk(Transform):
+    """Keeps what ``prepare`` makes as files that are mapped, not read: a crop costs its own bytes.
+
+    An entry's key is the content of the case's files and the settings of the preprocessing; it is
+    written beside its place and renamed, so an entry that is there is whole.
+    """
+
+    def __init__(self, prepare: Prepare, folder: str | Path) -> None:
+        self.prepare = prepare
+        self.folder = Path(folder)
+        self._keys: dict[str, str] = {}  # hashing a scan takes longer than cutting a patch
+
+    def __call__(self, case: Case) -> Sample:
+        if case.name not in self._keys:
+            self._keys[case.name] = self._key(case)
+        entry = self.folder / self._keys[case.name]
+        if not entry.is_dir():
+            self._write(entry, self.prepare(case))
+        # Copy-on-write: torch warns of arrays that cannot be written to.
+        arrays = {file.stem: np.load(file, mmap_mode="c") for file in entry.glob("*.npy")}
+        return {"name": case.name, **arrays}
+
+    def _key(self, case: Case) -> str:
+        preprocess = self.prepare.preprocess
+        settings = (type(preprocess).__name__, sorted(vars(preprocess).items()))
+        text = repr((PREPARED_VERSION, case.content_hash(), settings, self.prepare.patch_size))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _write(self, entry: Path, sample: Sample) -> None:
+        partial = entry.with_name(f".{entry.name}.{os.getpid()}")
+        partial.mkdir(parents=True, exist_ok=True)
+        for key, value in sample.items():
+            if isinstance(value, np.ndarray):
+                np.save(partial / f"{key}.npy", value)
+        try:
+            partial.rename(entry)
+        except OSError:  # another process was first with the same entry
+            shutil.rmtree(partial)
+            if not entry.is_dir():
+                raise
+
+
+def padded(array: np.ndarray, at_least: Iterable[int], value: float) -> np.ndarray:
+    """``array`` with ``value`` added at the far end of the axes that are too short."""
+    missing = [(0, max(0, need - size)) for need, size in zip(at_least, array.shape, strict=True)]
+    return np.pad(array, missing, constant_values=value)
+
+
+def _sampled(indices: np.ndarray, at_most: int) -> np.ndarray:
+    if len(indices) > at_most:
+        indices = np.random.default_rng(0).choice(indices, at_most, replace=False)
+    return indices.astype(np.int32)

@@ -1,0 +1,159 @@
+"""The command line, end to end, as a person types it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pleural.config import suggestions
+from tests.conftest import ROOT
+
+SMALL = [
+    *("data.n_cases=3", "data.spacing_mm=[6,6,12]", "n_folds=3", "fold=0"),
+    *("preprocess.spacing_mm=[6,6,null]", "patch_size=[48,32,16]", "model.channels=[4,8]"),
+    *("dataset.steps_per_epoch=3", "dataset.cases_per_batch=1", "epochs=2"),
+]
+
+
+@pytest.fixture
+def data(phantom_root) -> str:
+    return f"data.root={phantom_root}"
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python run.py ...` as if typed in ``folder``, which gets the outputs."""
+    command = [sys.executable, str(ROOT / "run.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_the_default_task_trains_and_tells(tmp_path, phantoms, data):
+    done = run(tmp_path, data, *SMALL)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "outputs" / "train").iterdir()
+    for told in ("training (2):", "validation (1):", "best epoch", "mean Dice", "precision"):
+        assert told in done.stdout
+    assert folder.name in done.stdout
+    found = {path.name for path in folder.iterdir()}
+    assert {"best.pt", "last.ckpt", "dice.png", "metrics.csv", "run.json", ".hydra"} <= found
+    assert any(name.startswith("events.") for name in found)
+    assert "loss" in done.stderr or "loss" in done.stdout  # the progress bar
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["epochs"] == 2
+
+
+def test_a_sweep_ends_with_a_table(tmp_path, phantoms, data):
+    done = run(tmp_path, "-m", data, *SMALL, "trainer=smoke", "loss.pos_weight=1,3")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "outputs" / "train").iterdir()
+    with (folder / "sweep.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["loss.pos_weight"] for row in rows] == ["1", "3"]
+    assert all(0 <= float(row["dice"]) <= 1 for row in rows)
+    assert all((folder / row["folder"] / "best.pt").exists() for row in rows)
+    assert "loss.pos_weight" in done.stdout
+    assert "sweep.csv" in done.stdout
+    assert "=" not in "".join(row["folder"] for row in rows)
+
+
+def test_a_job_that_fails_does_not_end_the_sweep(tmp_path, phantoms, data):
+    done = run(tmp_path, "-m", data, *SMALL, "trainer=smoke", "split.validation=[nobody],null")
+    (table,) = tmp_path.glob("outputs/train/*/sweep.csv")
+    with table.open(encoding="utf-8") as file:
+        failed, trained = csv.DictReader(file)
+    assert failed["dice"] == "failed"
+    assert 0 <= float(trained["dice"]) <= 1
+    assert "nobody" in done.stderr
+
+
+def test_ctrl_c_keeps_the_best_weights_and_the_curve(tmp_path, phantoms, data):
+    arguments = [data, *SMALL, "epochs=10000", "trainer.enable_progress_bar=false"]
+    command = [sys.executable, str(ROOT / "run.py"), *arguments]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    waited_until = time.monotonic() + 200
+    while not list(tmp_path.glob("outputs/train/*/last.ckpt")):
+        assert process.poll() is None and time.monotonic() < waited_until
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 130, err
+    (folder,) = (tmp_path / "outputs" / "train").iterdir()
+    assert torch.load(folder / "best.pt", weights_only=True)["weights"]
+    assert (folder / "dice.png").exists()
+    assert "best epoch" in out
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["finished"] is False
+    assert "Traceback" not in err
+
+
+def test_help_shows_groups_options_and_examples(tmp_path):
+    done = run(tmp_path, "--help")
+    assert done.returncode == 0
+    for told in ("model:", "unet3d", "data:", "plethora", "python run.py -m loss.pos_weight=1,3,5"):
+        assert told in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("model=unet3", "model=unet3d"),
+        ("modell=unet3d", "model"),
+        ("loss.pos_wieght=3", "loss.pos_weight"),
+        ("optimiser.lr=1", "optimizer.lr"),
+        ("trainer.max_epoch=1", "trainer.max_epochs"),
+        ("model=unet2d,unet3", "model=unet3d"),
+    ],
+)
+def test_a_slip_of_the_keyboard_gets_the_nearest_name(typed, hint):
+    (told,) = suggestions([typed], ROOT / "conf")
+    assert told.endswith(f"did you mean {hint}?")
+
+
+def test_what_is_right_gets_no_hint():
+    right = ["-m", "model=unet2d", "loss=tversky", "loss.alpha=0.1,0.2", "data=folder", "fold=all"]
+    assert suggestions([*right, "data.root=/x", "hydra.run.dir=/y"], ROOT / "conf") == []
+    assert suggestions(["+trainer.accumulate_grad_batches=2"], ROOT / "conf") == []
+
+
+@pytest.mark.parametrize("typed", ["foo", "data.root=/a=b", "model=[unet3d"])
+def test_what_cannot_be_parsed_is_left_to_hydra(typed):
+    assert suggestions([typed], ROOT / "conf") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["loss.pos_wieght=3"], ["did you mean loss.pos_weight?"]),
+        (["data=plethora"], ["data.root is missing", "subset_masks"]),
+        (["data=folder", "data.root=EMPTY"], ["EMPTY", "imagesTr"]),
+    ],
+)
+def test_bad_input_gets_a_sentence(tmp_path, arguments, words):
+    (tmp_path / "EMPTY").mkdir()
+    done = run(tmp_path, *arguments)
+    assert done.returncode in (1, 2)
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_real_scans_train_as_they_lie(tmp_path, plethora_root):
+    done = run(
+        tmp_path,
+        *("data=plethora", f"data.root={plethora_root}", "split.validation=[LUNG1-016]"),
+        *("preprocess.spacing_mm=[4,4,null]", "patch_size=[48,48,48]", "model.channels=[4,8]"),
+        *("dataset.steps_per_epoch=2", "trainer=smoke"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "validation (1): LUNG1-016" in done.stdout
+    (folder,) = (tmp_path / "outputs" / "train").iterdir()
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["cases"][0]["reference_ml"] == pytest.approx(127.8, abs=0.1)
+    assert len(record["split"]["training"]) == 6

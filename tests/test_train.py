@@ -1,0 +1,291 @@
+"""The training loop, on coarse phantoms and a tiny network."""
+
+import csv
+import dataclasses
+import json
+import math
+from functools import partial
+
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+from monai.transforms import Compose
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
+
+from pleural.data.split import split
+from pleural.dataset import Patches
+from pleural.errors import InputError
+from pleural.loop import Training
+from pleural.loss import DiceBCE
+from pleural.model import UNet
+from pleural.preprocess import ChestCT
+from pleural.schedule import Constant, Cosine, Plateau
+from pleural.segmenter import Segmenter
+from pleural.train import train
+from pleural.trainer import trainer
+
+PATCH = (48, 32, 16)
+
+
+class Source:
+    def __init__(self, cases):
+        self._cases = cases
+
+    def cases(self):
+        return self._cases
+
+
+def settings(cases, run_dir, **changes):
+    torch.manual_seed(0)
+    given = {
+        "data": Source(cases),
+        "split": partial(split, fold=0, n_folds=3, seed=0),
+        "preprocess": ChestCT((-1000, 1000), (6, 6, None), crop_to_body=True, margin_mm=10),
+        "dataset": Patches(PATCH, 2, 0.5, 1, 3, "memory", "nowhere", 1, 0),
+        "augmentation": Compose([]),
+        "model": UNet(3, (4, 8), (1, 1, 1), 0.05),
+        "loss": DiceBCE(3, 1, 1, batch=True),
+        "optimizer": partial(torch.optim.AdamW, lr=1e-2),
+        "scheduler": Cosine(0.0, 0.0),
+        "trainer": partial(
+            trainer,
+            precision="32-true",
+            accelerator="cpu",
+            devices=1,
+            max_epochs=3,
+            max_time=None,
+            enable_progress_bar=False,
+        ),
+        "logger": TensorBoardLogger(run_dir, name="", version=""),
+        "inference": SlidingWindowInferer(PATCH, overlap=0.25, mode="gaussian"),
+        "threshold": 0.5,
+        "ema_decay": 0.9,
+        "patience": None,
+        "run_dir": run_dir,
+        "seed": 0,
+    }
+    return {**given, **changes}
+
+
+def lightning(**changes):
+    given = {"precision": "32-true", "accelerator": "cpu", "devices": 1, "max_epochs": 3}
+    given["max_time"] = None
+    return partial(trainer, enable_progress_bar=False, **{**given, **changes})
+
+
+def rows(run_dir):
+    with (run_dir / "metrics.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(phantoms, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("run")
+    given = settings(phantoms, run_dir)
+    return run_dir, train(**given), given
+
+
+def test_the_run_folder_is_complete(finished):
+    run_dir, _, _ = finished
+    names = {path.name.split(".")[0] for path in run_dir.iterdir()}
+    assert {"best", "last", "dice", "metrics", "validation", "run", "events"} <= names
+    assert not [path for path in run_dir.iterdir() if path.name.startswith(".")]
+
+
+def test_the_record_says_what_was_done(finished, phantoms):
+    run_dir, dice, _ = finished
+    record = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+    assert record["dice"] == pytest.approx(dice)
+    assert record["seed"] == 0
+    assert record["finished"] is True
+    assert set(record["seconds"]) == {"prepare", "train", "judge"}
+    assert record["versions"]["torch"] == torch.__version__
+    split_names = {part: [c["name"] for c in cases] for part, cases in record["split"].items()}
+    assert sorted(split_names["training"] + split_names["validation"]) == [
+        case.name for case in phantoms
+    ]
+    assert all(len(case["sha256"]) == 64 for case in record["split"]["training"])
+    assert [case["name"] for case in record["cases"]] == split_names["validation"]
+
+
+def test_the_best_epoch_is_the_one_with_the_highest_dice(finished):
+    run_dir, _, _ = finished
+    dices = [float(row["val_dice"]) for row in rows(run_dir)]
+    best = torch.load(run_dir / "best.pt", weights_only=True)
+    assert len(dices) == 3
+    assert best["epoch"] == dices.index(max(dices))
+    assert best["val_dice"] == pytest.approx(max(dices))
+
+
+def test_the_kept_weights_give_the_reported_dice(finished):
+    run_dir, _, given = finished
+    net = UNet(3, (4, 8), (1, 1, 1), 0.05)
+    net.load_state_dict(torch.load(run_dir / "best.pt", weights_only=True)["weights"])
+    segmenter = Segmenter(net, given["preprocess"], given["inference"], PATCH)
+    record = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+    case = next(c for c in given["data"].cases() if c.name == record["cases"][0]["name"])
+    scan, _ = case.load()
+    mask = segmenter.segment(scan)
+    assert mask.shape == scan.shape
+    volume_ml = float(mask.array.sum() * mask.voxel_ml)
+    assert volume_ml == pytest.approx(record["cases"][0]["predicted_ml"], rel=0.02, abs=1)
+
+
+def test_a_stopped_run_goes_on_from_its_last_epoch(phantoms, tmp_path):
+    train(**settings(phantoms, tmp_path, trainer=lightning(max_epochs=1)))
+    assert len(rows(tmp_path)) == 1
+    train(**settings(phantoms, tmp_path, trainer=lightning(max_epochs=3)))
+    assert [int(row["epoch"]) for row in rows(tmp_path)] == [0, 1, 2]
+    steps = [int(row["step"]) for row in rows(tmp_path)]
+    assert steps == [3, 6, 9]
+
+
+def test_a_run_folder_of_other_cases_is_not_resumed(phantoms, tmp_path):
+    train(**settings(phantoms, tmp_path, trainer=lightning(max_epochs=1)))
+    other = partial(split, fold=1, n_folds=3, seed=0)
+    with pytest.raises(InputError, match="training on other cases"):
+        train(**settings(phantoms, tmp_path, split=other))
+
+
+def test_epochs_between_validations_are_kept_when_resumed(phantoms, tmp_path):
+    seldom = {"check_val_every_n_epoch": 2}
+    train(**settings(phantoms, tmp_path, trainer=lightning(max_epochs=3, **seldom)))
+    train(**settings(phantoms, tmp_path, trainer=lightning(max_epochs=5, **seldom)))
+    assert [int(row["epoch"]) for row in rows(tmp_path)] == [0, 1, 2, 3, 4]
+
+
+def test_same_seed_same_weights(phantoms, tmp_path):
+    dices = [train(**settings(phantoms, tmp_path / name)) for name in ("a", "b")]
+    a, b = (torch.load(tmp_path / n / "best.pt", weights_only=True)["weights"] for n in ("a", "b"))
+    assert dices[0] == dices[1]
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_all_cases_train_and_the_last_average_is_kept(phantoms, tmp_path):
+    everything = partial(split, fold="all", n_folds=3, seed=0)
+    dice = train(**settings(phantoms, tmp_path, split=everything))
+    assert math.isnan(dice)
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert best["epoch"] == 2
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in best["weights"].items():
+        torch.testing.assert_close(value, last[f"average.module.{name}"])
+    assert (tmp_path / "dice.png").exists()
+
+
+def test_patience_ends_a_training_that_stands_still(phantoms, tmp_path):
+    frozen = partial(torch.optim.AdamW, lr=0.0, weight_decay=0.0)
+    changes = {"trainer": lightning(max_epochs=20), "optimizer": frozen, "patience": 2}
+    train(**settings(phantoms, tmp_path, **changes))
+    assert len(rows(tmp_path)) == 3  # the first is the best, two more are waited for
+
+
+def test_minutes_end_a_training_and_its_schedule(phantoms, tmp_path):
+    in_time = lightning(max_epochs=1, max_time={"seconds": 5})
+    train(**settings(phantoms, tmp_path, trainer=in_time, ema_decay=None))
+    last = rows(tmp_path)[-1]
+    assert float(last["minutes"]) > 0.9 * 5 / 60
+    assert float(last["learning_rate"]) < 1e-3  # of 1e-2
+
+
+def test_a_training_without_an_end_is_refused():
+    with pytest.raises(InputError, match="never end"):
+        lightning(max_epochs=-1)()
+
+
+def test_an_unvalidated_epoch_has_no_dice(phantoms, tmp_path):
+    seldom = lightning(max_epochs=4, check_val_every_n_epoch=2)
+    train(**settings(phantoms, tmp_path, trainer=seldom))
+    assert [row["val_dice"] != "" for row in rows(tmp_path)] == [False, True, False, True]
+
+
+def module(**changes):
+    given = {
+        "net": nn.Conv3d(1, 1, 1),
+        "loss": DiceBCE(3, 1, 1, batch=True),
+        "optimizer": partial(torch.optim.SGD, lr=0.1),
+        "schedule": Constant(0.0),
+        "inferer": lambda image, net: net(image),
+        "threshold": 0.5,
+        "ema_decay": None,
+    }
+    return Training(**{**given, **changes})
+
+
+def test_the_average_forgets_its_start():
+    training = module(ema_decay=0.9)
+    with torch.no_grad():
+        training.net.weight.fill_(1.0)
+        for _ in range(200):
+            training.on_train_batch_end()
+    assert training.judged.weight.item() == pytest.approx(1.0, abs=1e-3)
+    assert training.judged is not training.net
+
+
+def test_without_averaging_the_weights_themselves_are_judged():
+    training = module()
+    assert training.judged is training.net
+
+
+def test_a_threshold_is_of_the_probability():
+    lenient = module(threshold=0.2)
+    assert torch.sigmoid(torch.tensor(lenient.logit_threshold)).item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.5])
+def test_a_threshold_lies_between_0_and_1(threshold):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        module(threshold=threshold)
+
+
+def test_cases_without_effusion_are_no_part_of_the_mean():
+    training = module(inferer=lambda image, net: image)
+    positive = torch.zeros(1, 1, 4, 4, 4)
+    positive[..., :2] = 1
+    for name, label in (("with", positive), ("without", torch.zeros_like(positive))):
+        batch = {"name": [name], "image": positive - 0.5, "label": label}
+        training.validation_step(batch, 0)
+    assert training.dice_of_case == {"with": 1.0}
+    assert training.mean_dice == 1.0
+
+
+def test_plateau_is_told_of_every_validation(phantoms, tmp_path):
+    schedule = Plateau(warmup=0.0, patience=0, factor=0.5)
+    train(**settings(phantoms, tmp_path, scheduler=schedule))
+    assert schedule.best > -math.inf
+
+
+def test_validation_cases_without_effusion_choose_no_epoch(phantoms, tmp_path):
+    negative = [dataclasses.replace(case, mask=None, negative=True) for case in phantoms]
+    with pytest.raises(InputError, match="no validation case has effusion"):
+        train(**settings(negative, tmp_path))
+
+
+def test_patches_with_wrong_bf16_gradients_are_refused(phantoms, tmp_path):
+    deep = UNet(3, (4, 8, 16, 32, 64), (2, 2, 1), 0.05)  # 64 / 2 / 16 is 2
+    changes = {"model": deep, "trainer": lightning(precision="bf16-mixed")}
+    tiny = Patches((64, 64, 32), 1, 0.5, 1, 1, "memory", "nowhere", 1, 0)
+    with pytest.raises(InputError, match=r"first size of 2.*32-true"):
+        train(**settings(phantoms, tmp_path, dataset=tiny, **changes))
+
+
+def test_patches_that_the_model_cannot_take_are_refused(phantoms, tmp_path):
+    odd = Patches((47, 32, 16), 1, 0.5, 1, 1, "memory", "nowhere", 1, 0)
+    with pytest.raises(InputError, match=r"cannot take patches of \[47, 32, 16\]"):
+        train(**settings(phantoms, tmp_path, dataset=odd))
+
+
+def test_a_batch_that_does_not_fit_is_told_in_a_sentence(phantoms, tmp_path):
+    class Greedy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, image):
+            if self.training and torch.is_grad_enabled():
+                torch.empty(2**60)  # an exabyte
+            return image * self.scale
+
+    with pytest.raises(InputError, match=r"does not fit into memory.*crops_per_case"):
+        train(**settings(phantoms, tmp_path, model=Greedy()))
