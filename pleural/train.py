@@ -169,6 +169,8 @@ def _fit(
             raise InputError(message) from None
         return False
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if isinstance(error.__cause__, InputError):  # what MONAI wraps around a transform's error
+            raise error.__cause__ from None
         if isinstance(error, RuntimeError) and not re.search(OUT_OF_MEMORY, str(error)):
             raise
         raise InputError(

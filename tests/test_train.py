@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
-from monai.transforms import Compose
+from monai.transforms import Compose, RandRotate90d
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
@@ -276,6 +276,12 @@ def test_patches_that_the_model_cannot_take_are_refused(phantoms, tmp_path):
         train(**settings(phantoms, tmp_path, dataset=odd))
 
 
+def test_an_augmentation_that_changes_the_size_is_told_in_a_sentence(phantoms, tmp_path):
+    turn = Compose([RandRotate90d(["image", "label"], prob=1.0, max_k=1)])
+    with pytest.raises(InputError, match="equal in the axes"):
+        train(**settings(phantoms, tmp_path, augmentation=turn))
+
+
 def test_a_batch_that_does_not_fit_is_told_in_a_sentence(phantoms, tmp_path):
     class Greedy(nn.Module):
         def __init__(self):
@@ -287,5 +293,5 @@ def test_a_batch_that_does_not_fit_is_told_in_a_sentence(phantoms, tmp_path):
                 torch.empty(2**60)  # an exabyte
             return image * self.scale
 
-    with pytest.raises(InputError, match=r"does not fit into memory.*crops_per_case"):
+    with pytest.raises(InputError, match=r"2 patches of.*fit into memory.*crops_per_case"):
         train(**settings(phantoms, tmp_path, model=Greedy()))
