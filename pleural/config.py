@@ -18,7 +18,7 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from pleural.errors import InputError, missing_package
+from pleural.errors import InputError, missing_package, root_cause
 
 
 def build_task(config: DictConfig) -> Any:
@@ -34,9 +34,7 @@ def build_task(config: DictConfig) -> Any:
     try:
         return instantiate(config.task, _convert_="all")
     except InstantiationException as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
+        cause = root_cause(error)
         if isinstance(cause, InputError):
             raise cause from None
         if isinstance(cause, ImportError):

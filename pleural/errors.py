@@ -25,3 +25,10 @@ def missing_package(error: ImportError) -> InputError:
     extra = next((extra for name, extra in EXTRA_OF.items() if name in str(error)), None)
     remedy = f": python -m pip install -c constraints.txt -e '.[{extra}]'" if extra else ""
     return InputError(" ".join(str(error).split()) + remedy)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What was raised first, before frameworks wrapped it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from pleural.data.case import Case
 from pleural.data.split import Split
 from pleural.dataset import Patches
-from pleural.errors import InputError, missing_package
+from pleural.errors import InputError, missing_package, root_cause
 from pleural.hardware import wrong_gradients
 from pleural.history import Clock, History
 from pleural.judgement import described, judge, mean_dice, summary
@@ -169,8 +169,9 @@ def _fit(
             raise InputError(message) from None
         return False
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        if isinstance(error.__cause__, InputError):  # what MONAI wraps around a transform's error
-            raise error.__cause__ from None
+        cause = root_cause(error)  # MONAI wraps what a transform raises
+        if isinstance(cause, InputError):
+            raise cause from None
         if isinstance(error, RuntimeError) and not re.search(OUT_OF_MEMORY, str(error)):
             raise
         raise InputError(

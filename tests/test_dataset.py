@@ -9,7 +9,7 @@ from monai.data import CacheDataset
 from monai.transforms import Compose, RandFlipd, RandRotate90d
 
 from pleural.dataset import Draws, Patches
-from pleural.errors import Findings, InputError
+from pleural.errors import Findings, InputError, root_cause
 from pleural.io import nifti
 from pleural.prepared import N_BACKGROUND, OnDisk, Prepare, padded
 from pleural.preprocess import ChestCT
@@ -126,7 +126,7 @@ def test_an_augmentation_that_changes_the_size_is_named(phantoms, preprocess):
     training, _ = patches().loaders(phantoms, [], preprocess, turn)
     with pytest.raises(RuntimeError) as caught:
         next(iter(training))
-    assert "equal in the axes" in str(caught.value.__cause__)
+    assert "equal in the axes" in str(root_cause(caught.value))
 
 
 def test_the_cache_stays_as_it_was_whatever_augmentation_does(phantoms, preprocess):
