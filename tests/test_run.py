@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from pleural.config import suggestions
 from tests.conftest import ROOT
 
 SMALL = [
@@ -98,33 +97,6 @@ def test_help_shows_groups_options_and_examples(tmp_path):
     assert done.returncode == 0
     for told in ("model:", "unet3d", "data:", "plethora", "python run.py -m loss.pos_weight=1,3,5"):
         assert told in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("typed", "hint"),
-    [
-        ("model=unet3", "model=unet3d"),
-        ("modell=unet3d", "model"),
-        ("loss.pos_wieght=3", "loss.pos_weight"),
-        ("optimiser.lr=1", "optimizer.lr"),
-        ("trainer.max_epoch=1", "trainer.max_epochs"),
-        ("model=unet2d,unet3", "model=unet3d"),
-    ],
-)
-def test_a_slip_of_the_keyboard_gets_the_nearest_name(typed, hint):
-    (told,) = suggestions([typed], ROOT / "conf")
-    assert told.endswith(f"did you mean {hint}?")
-
-
-def test_what_is_right_gets_no_hint():
-    right = ["-m", "model=unet2d", "loss=tversky", "loss.alpha=0.1,0.2", "data=folder", "fold=all"]
-    assert suggestions([*right, "data.root=/x", "hydra.run.dir=/y"], ROOT / "conf") == []
-    assert suggestions(["+trainer.accumulate_grad_batches=2"], ROOT / "conf") == []
-
-
-@pytest.mark.parametrize("typed", ["foo", "data.root=/a=b", "model=[unet3d"])
-def test_what_cannot_be_parsed_is_left_to_hydra(typed):
-    assert suggestions([typed], ROOT / "conf") == []
 
 
 @pytest.mark.parametrize(

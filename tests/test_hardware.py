@@ -1,0 +1,44 @@
+"""What a machine does fastest, and where it is wrong."""
+
+import pytest
+import torch
+from torch import nn
+
+from pleural.hardware import autocast, precision, wrong_gradients
+
+
+def test_a_precision_is_one_of_lightning_s():
+    assert precision("auto") in ("bf16-mixed", "16-mixed", "32-true")
+    assert precision("cpu") in ("bf16-mixed", "32-true")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)]
+)
+def test_autocast_computes_in_the_precision_that_is_named(name, dtype):
+    with autocast(torch.device("cpu"), name):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def net():
+    return nn.Sequential(
+        nn.Conv3d(1, 4, 3, stride=2, padding=1), nn.BatchNorm3d(4), nn.Conv3d(4, 1, 3, padding=1)
+    )
+
+
+@pytest.mark.parametrize(("width", "wrong"), [(4, ["2"]), (3, ["2"]), (6, []), (2, ["0"])])
+def test_convolutions_that_see_a_first_size_of_two_are_named(width, wrong):
+    assert wrong_gradients(net(), (width, 8, 8)) == wrong
+
+
+def test_a_kernel_of_one_is_right_at_any_size():
+    assert wrong_gradients(nn.Conv3d(1, 1, 1), (2, 8, 8)) == []
+
+
+def test_looking_changes_nothing_in_the_network():
+    looked_at = net()
+    before = {name: value.clone() for name, value in looked_at.state_dict().items()}
+    wrong_gradients(looked_at, (8, 8, 8))
+    for name, value in looked_at.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+    assert not looked_at[0]._forward_pre_hooks

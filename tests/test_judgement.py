@@ -1,0 +1,65 @@
+"""How the best epoch does on the scans themselves."""
+
+import math
+
+import pytest
+
+from pleural.data.case import Case
+from pleural.data.split import Split
+from pleural.judgement import Score, described, judge, mean_dice, summary
+from pleural.run_folder import RunFolder
+
+
+class Oracle:
+    """Predicts what it is given, as a segmenter would."""
+
+    def __init__(self, case, shift=0):
+        _, self.reference = case.load()
+        self.shift = shift
+
+    def segment(self, scan):
+        moved = self.reference.array.copy()
+        if self.shift:
+            moved[: self.shift] = 0
+        return scan.with_array(moved)
+
+
+def test_a_perfect_mask_is_scored_on_the_scan_s_own_grid(phantoms):
+    (score,) = judge(Oracle(phantoms[0]), phantoms[:1])
+    assert score.dice == 1
+    assert score.reference_ml == score.predicted_ml == pytest.approx(phantoms[0].volume_ml)
+
+
+def test_a_missed_case_counts_as_zero_and_is_never_dropped(phantoms):
+    missed = Oracle(phantoms[0], shift=10_000)
+    (score,) = judge(missed, phantoms[:1])
+    assert score.dice == 0
+    assert score.predicted_ml == 0
+    found = Score("b", 0.8, 100.0, 90.0)
+    assert mean_dice([score, found]) == pytest.approx(0.4)
+
+
+def test_cases_without_effusion_are_no_part_of_the_mean():
+    scores = [Score("a", 0.6, 100, 80), Score("b", 1.0, 0, 0), Score("c", 0.0, 0, 12)]
+    assert mean_dice(scores) == 0.6
+    assert math.isnan(mean_dice(scores[1:]))
+
+
+def test_the_summary_warns_of_few_cases_and_shows_every_one(tmp_path):
+    scores = [Score("a", 0.6, 100, 80), Score("healthy", 0.0, 0, 12)]
+    told = summary(RunFolder(tmp_path), 3, 9, scores)
+    assert "best epoch 3 of 9" in told
+    assert "mean Dice 0.600 over 1 validation case with effusion" in told
+    assert "n = 1: too few" in told
+    assert "12.0" in told  # invented millilitres are shown, not a Dice
+    assert str(tmp_path) in told
+    many = [Score(str(i), 0.5, 10, 10) for i in range(20)]
+    assert "too few" not in summary(RunFolder(tmp_path), 3, 9, many)
+
+
+def test_unlabelled_cases_are_named_but_not_read(phantoms, tmp_path):
+    gone = Case("u", "p", tmp_path / "gone.nii.gz")
+    parts = described(Split(phantoms[:1], phantoms[1:2], [gone]))
+    assert parts["unlabelled"] == [{"name": "u", "patient": "p"}]
+    assert len(parts["training"][0]["sha256"]) == 64
+    assert parts["validation"][0]["volume_ml"] == pytest.approx(phantoms[1].volume_ml, abs=1e-3)

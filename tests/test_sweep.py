@@ -1,0 +1,42 @@
+"""The table at a sweep's end."""
+
+import csv
+import json
+
+from omegaconf import OmegaConf
+
+from pleural.sweep import Table
+
+
+def job(folder, name, overrides, result):
+    hydra = folder / name / ".hydra"
+    hydra.mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(overrides), hydra / "overrides.yaml")
+    if result is not None:
+        (folder / name / "run.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+def table(folder):
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
+    Table().on_multirun_end(config)
+    with (folder / "sweep.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_job_has_a_row_also_one_that_failed(tmp_path, capsys):
+    job(tmp_path, "a", ["seed=1", "+x.y=[1,2]"], {"dice": 0.81234, "best_epoch": 7})
+    job(tmp_path, "b", ["seed=1", "+x.y=3"], {"finished": False, "split": {}})
+    job(tmp_path, "c", ["seed=1", "~logger"], None)
+    job(tmp_path, "d", ["seed=1", "+x.y=3"], {"dice": None, "best_epoch": 2})
+    rows = table(tmp_path)
+    assert [row["dice"] for row in rows] == ["0.8123", "failed", "failed", ""]
+    assert [row["x.y"] for row in rows] == ["[1,2]", "3", "", "3"]
+    assert [row["folder"] for row in rows] == ["a", "b", "c", "d"]
+    told = capsys.readouterr().out
+    assert "seed" not in told.splitlines()[1]  # only what differs is printed
+    assert "x.y" in told.splitlines()[1]
+
+
+def test_a_sweep_without_jobs_writes_nothing(tmp_path):
+    Table().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    assert list(tmp_path.iterdir()) == []
