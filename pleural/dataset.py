@@ -35,8 +35,7 @@ class Patches:
         patch_size: voxels in X, Y, Z; inference uses windows of the same size.
         crops_per_case: patches cut from a case each time it is drawn.
         positive_share: of the patches are centred on effusion, where a case has any.
-        cases_per_batch: drawn for a batch, which so has ``cases_per_batch * crops_per_case``
-            patches.
+        cases_per_batch: drawn for a batch of ``cases_per_batch * crops_per_case`` patches.
         steps_per_epoch: batches in an epoch; ``None`` draws each case once an epoch.
         cache: ``memory`` keeps prepared cases in memory; ``disk`` under ``cache_dir``, memory
             mapped, for more cases than fit; ``none`` prepares them at every draw.
@@ -120,14 +119,14 @@ class Patches:
         return Dataset(cases, transform)
 
     def _training_loader(self, patches: Dataset) -> DataLoader:
-        n_cases = len(patches)
+        n_draws = len(patches)
         if self.steps_per_epoch is not None:
-            n_cases = self.steps_per_epoch * self.cases_per_batch
+            n_draws = self.steps_per_epoch * self.cases_per_batch
         return DataLoader(
             patches,
             num_workers=self.num_workers,
-            batch_size=min(self.cases_per_batch, n_cases),
-            sampler=Draws(len(patches), n_cases),
+            batch_size=self.cases_per_batch,
+            sampler=Draws(len(patches), n_draws),
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_start_worker,
