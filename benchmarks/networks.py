@@ -1,0 +1,57 @@
+"""Seconds a patch, forward and backward, of every network in `conf/model/`, batch in memory.
+
+    python benchmarks/networks.py
+
+Prints a table in Markdown: parameters, and the median seconds a patch of the default size in this
+machine's fastest precision, two patches a batch. Leave the machine alone meanwhile.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from pleural.hardware import autocast, precision
+from pleural.model import channels_last
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+N_PATCHES, N_STEPS = 2, 3
+
+
+def seconds(net: torch.nn.Module, batch: torch.Tensor) -> tuple[float, float]:
+    """Of the forward pass and of both passes, a patch, medians."""
+    forward, both = [], []
+    for _ in range(N_STEPS):
+        start = time.perf_counter()
+        with autocast(batch.device, precision()):
+            logits = net(batch)
+        forward.append(time.perf_counter() - start)
+        finest = logits if isinstance(logits, torch.Tensor) else logits[0]
+        (finest.float().sigmoid() ** 2).mean().backward()
+        both.append(time.perf_counter() - start)
+    return statistics.median(forward) / len(batch), statistics.median(both) / len(batch)
+
+
+def main() -> None:
+    print("| model | million parameters | forward, s | forward and backward, s |")
+    print("|---|---|---|---|")
+    for option in sorted(file.stem for file in (CONF / "model").glob("*.yaml")):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("config", overrides=[f"model={option}"])
+        net = channels_last(instantiate(config.model, _convert_="all"))
+        batch = torch.randn(N_PATCHES, 1, *config.patch_size)
+        forward, both = seconds(net, batch.contiguous(memory_format=torch.channels_last_3d))
+        millions = sum(p.numel() for p in net.parameters()) / 1e6
+        print(f"| {option} | {millions:.2f} | {forward:.3f} | {both:.3f} |", flush=True)
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    print(f"\n{machine}, torch {torch.__version__}, {precision()}, medians of {N_STEPS} steps")
+
+
+if __name__ == "__main__":
+    main()
