@@ -18,7 +18,7 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from pleural.errors import InputError, missing_package, root_cause
+from pleural.errors import InputError, missing_package, one_line, root_cause
 
 
 def build_task(config: DictConfig) -> Any:
@@ -39,7 +39,7 @@ def build_task(config: DictConfig) -> Any:
             raise cause from None
         if isinstance(cause, ImportError):
             raise missing_package(cause) from error
-        raise InputError(" ".join(str(error).split())) from error
+        raise InputError(one_line(error)) from error
 
 
 def suggestions(arguments: Sequence[str], conf: Path) -> list[str]:

@@ -24,7 +24,7 @@ def missing_package(error: ImportError) -> InputError:
     """The same in a sentence, with the command that mends it where we know it."""
     extra = next((extra for name, extra in EXTRA_OF.items() if name in str(error)), None)
     remedy = f": python -m pip install -c constraints.txt -e '.[{extra}]'" if extra else ""
-    return InputError(" ".join(str(error).split()) + remedy)
+    return InputError(one_line(error) + remedy)
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -32,3 +32,13 @@ def root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def one_line(error: BaseException) -> str:
+    """All that a library says of an error, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what it says, for those that go on with a trace of their own."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

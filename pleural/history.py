@@ -87,7 +87,7 @@ class History(Callback):
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
                 "train_loss": float(trainer.callback_metrics["train/loss"]),
                 "train_dice": float(trainer.callback_metrics["train/dice"]),
-                **_validation_columns(module.dice_of_case),
+                **_validation_columns(module),
             }
         )
         if not self.validates:
@@ -121,12 +121,12 @@ class History(Callback):
                 logger.log_image("validation", [str(self.run.validation_slices)])
 
 
-def _validation_columns(dice_of_case: Mapping[str, float]) -> dict[str, float]:
+def _validation_columns(module: Any) -> dict[str, float]:
     """Empty for an epoch without a validation."""
-    if not dice_of_case:
+    if not module.dice_of_case:
         return {}
-    cases = {f"val_dice_{name}": value for name, value in dice_of_case.items()}
-    return {"val_dice": float(np.mean([*dice_of_case.values()])), **cases}
+    cases = {f"val_dice_{name}": value for name, value in module.dice_of_case.items()}
+    return {"val_dice": module.mean_dice, **cases}
 
 
 def _fullest_slice(

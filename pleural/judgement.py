@@ -35,11 +35,8 @@ def judge(segmenter: Segmenter, cases: Sequence[Case]) -> list[Score]:
         scan, reference = case.load()
         assert reference is not None, "only labelled cases validate"
         prediction = segmenter.segment(scan)
-        reference_ml, predicted_ml = (
-            float(np.count_nonzero(mask.array) * mask.voxel_ml) for mask in (reference, prediction)
-        )
         overlap = dice(prediction.array, reference.array)
-        scores.append(Score(case.name, overlap, reference_ml, predicted_ml))
+        scores.append(Score(case.name, overlap, reference.nonzero_ml, prediction.nonzero_ml))
     return scores
 
 
@@ -62,7 +59,7 @@ def described(split: Split) -> dict[str, list[dict[str, Any]]]:
                 "name": case.name,
                 "patient": case.patient,
                 "volume_ml": round(case.volume_ml, 3),
-                "sha256": case.content_hash(),
+                "sha256": case.content_hash,
             }
             for case in cases
         ]

@@ -67,12 +67,9 @@ class OnDisk(Transform):
     def __init__(self, prepare: Prepare, folder: str | Path) -> None:
         self.prepare = prepare
         self.folder = Path(folder)
-        self._keys: dict[str, str] = {}  # hashing a scan takes longer than cutting a patch
 
     def __call__(self, case: Case) -> Sample:
-        if case.name not in self._keys:
-            self._keys[case.name] = self._key(case)
-        entry = self.folder / self._keys[case.name]
+        entry = self.folder / self._key(case)
         if not entry.is_dir():
             self._write(entry, self.prepare(case))
         # Copy-on-write: torch warns of arrays that cannot be written to.
@@ -82,7 +79,7 @@ class OnDisk(Transform):
     def _key(self, case: Case) -> str:
         preprocess = self.prepare.preprocess
         settings = (type(preprocess).__name__, sorted(vars(preprocess).items()))
-        text = repr((PREPARED_VERSION, case.content_hash(), settings, self.prepare.patch_size))
+        text = repr((PREPARED_VERSION, case.content_hash, settings, self.prepare.patch_size))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _write(self, entry: Path, sample: Sample) -> None:

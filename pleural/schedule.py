@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+LEAST = 1e-3  # of the rate, at the very first step
+
 
 def _climb(progress: float, warmup: float) -> float:
-    return min(1.0, progress / warmup) if warmup > 0 else 1.0
+    return max(LEAST, min(1.0, progress / warmup)) if warmup > 0 else 1.0
 
 
 @dataclass
@@ -20,7 +22,7 @@ class Constant:
     warmup: float
 
     def __call__(self, progress: float) -> float:
-        return max(_climb(progress, self.warmup), 1e-3)
+        return _climb(progress, self.warmup)
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Cosine:
     def __call__(self, progress: float) -> float:
         done = max(0.0, progress - self.warmup) / (1 - self.warmup)
         wave = (1 + math.cos(math.pi * min(1.0, done))) / 2
-        return max(_climb(progress, self.warmup), 1e-3) * (self.final + (1 - self.final) * wave)
+        return _climb(progress, self.warmup) * (self.final + (1 - self.final) * wave)
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Poly:
 
     def __call__(self, progress: float) -> float:
         left = max(0.0, 1 - progress)
-        return max(_climb(progress, self.warmup), 1e-3) * left**self.power
+        return _climb(progress, self.warmup) * left**self.power
 
 
 @dataclass
@@ -60,7 +62,7 @@ class Plateau:
     reached: float = 1.0
 
     def __call__(self, progress: float) -> float:
-        return max(_climb(progress, self.warmup), 1e-3) * self.reached
+        return _climb(progress, self.warmup) * self.reached
 
     def observe(self, dice: float) -> None:
         """To be told every validation's Dice."""

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from pleural.data.case import Case
 from pleural.data.split import Split
 from pleural.dataset import Patches
-from pleural.errors import InputError, missing_package, root_cause
+from pleural.errors import InputError, first_line, missing_package, root_cause
 from pleural.hardware import wrong_gradients
 from pleural.history import Clock, History
 from pleural.judgement import described, judge, mean_dice, summary
@@ -138,7 +138,7 @@ def _check_patches(trainer: Trainer, net: nn.Module, patch_size: Sequence[int]) 
         raise missing_package(error) from error
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"the model cannot take patches of {[*patch_size]} ({str(error).splitlines()[0]}): "
+            f"the model cannot take patches of {[*patch_size]} ({first_line(error)}): "
             "each size must be divisible by all of its strides, and large enough for them"
         ) from error
     on_cpu_in_bf16 = trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision)
@@ -176,7 +176,7 @@ def _fit(
             raise
         raise InputError(
             f"{batch}, or a validation volume, do not fit into memory "
-            f"({str(error).splitlines()[0]}): lower dataset.crops_per_case, "
+            f"({first_line(error)}): lower dataset.crops_per_case, "
             "dataset.cases_per_batch, patch_size or inference.sw_batch_size"
         ) from error
     return True

@@ -70,6 +70,11 @@ class Volume:
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000)
 
     @property
+    def nonzero_ml(self) -> float:
+        """Volume in millilitres of the voxels that are not zero: of a mask, what it marks."""
+        return float(np.count_nonzero(self.array) * self.voxel_ml)
+
+    @property
     def codes(self) -> str:
         """Nearest anatomical direction in which each axis' index grows, such as ``"LPS"``."""
         axes, signs = _closest_axes(self.affine)

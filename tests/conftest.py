@@ -11,22 +11,24 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+def shared(name: str, what: str) -> Path:
+    """A folder of shared data; a test that needs it skips where it is absent."""
+    root = SHARED_DATA / name
+    if not root.is_dir():
+        pytest.skip(f"the {what} are not here ({root})")
+    return root
+
+
 @pytest.fixture(scope="session")
 def plethora_root() -> Path:
     """Seven real scans with masks (see docs/data.md on how to get them)."""
-    root = SHARED_DATA / "plethora"
-    if not root.is_dir():
-        pytest.skip(f"the real scans are not here ({root})")
-    return root
+    return shared("plethora", "real scans")
 
 
 @pytest.fixture(scope="session")
 def dicom_odd_root() -> Path:
     """Odd DICOM series that a loader must survive."""
-    root = SHARED_DATA / "dicom_odd"
-    if not root.is_dir():
-        pytest.skip(f"the odd DICOM series are not here ({root})")
-    return root
+    return shared("dicom_odd", "odd DICOM series")
 
 
 @pytest.fixture(scope="session")

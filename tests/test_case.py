@@ -255,43 +255,43 @@ def test_a_pattern_of_negatives_that_fits_nothing_is_refused() -> None:
 
 def test_the_hash_is_that_of_the_content_wherever_it_lies(make: MakeCase, tmp_path: Path) -> None:
     case = make(chest(), effusion())
-    before = case.content_hash()
+    before = case.content_hash
     assert len(before) == 64
     assert case.mask is not None
     image = case.image.rename(tmp_path / "other.nii.gz")
     mask = case.mask.rename(tmp_path / "another.nii.gz")
-    assert Case("B1", "B", image, mask, {"second": mask}).content_hash() == before
-    assert Case("B1", "B", image).content_hash() != before
-    assert Case("B1", "B", mask, image).content_hash() != before
+    assert Case("B1", "B", image, mask, {"second": mask}).content_hash == before
+    assert Case("B1", "B", image).content_hash != before
+    assert Case("B1", "B", mask, image).content_hash != before
     for file in (image, mask):
         content = file.read_bytes()
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        assert Case("B1", "B", image, mask).content_hash() != before
+        assert Case("B1", "B", image, mask).content_hash != before
         file.write_bytes(content)
-    assert Case("B1", "B", image, mask).content_hash() == before
+    assert Case("B1", "B", image, mask).content_hash == before
 
 
 def test_the_hash_of_a_series_is_that_of_its_slices(tmp_path: Path) -> None:
     series = tmp_path / "series"
     dicom.write_series(chest(), series, patient_id="A")
-    before = Case("A1", "A", series).content_hash()
+    before = Case("A1", "A", series).content_hash
     for name in (".DS_Store", "DICOMDIR"):
         (series / name).write_text("not a slice")
     (series / "deeper").mkdir()
     (series / "deeper" / "0001.dcm").write_text("another series")
     (series / "0001.dcm").rename(series / "last.dcm")
     moved = series.rename(tmp_path / "moved")
-    assert Case("A1", "A", moved).content_hash() == before
+    assert Case("A1", "A", moved).content_hash == before
     content = (moved / "0002.dcm").read_bytes()
     (moved / "0002.dcm").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert Case("A1", "A", moved).content_hash() != before
+    assert Case("A1", "A", moved).content_hash != before
     (moved / "0002.dcm").unlink()
-    assert Case("A1", "A", moved).content_hash() != before
+    assert Case("A1", "A", moved).content_hash != before
 
 
 def test_the_hash_of_what_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"scan\.nii: cannot be read \(No such file"):
-        Case("A1", "A", tmp_path / "scan.nii").content_hash()
+        _ = Case("A1", "A", tmp_path / "scan.nii").content_hash
 
 
 @pytest.mark.parametrize(

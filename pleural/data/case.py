@@ -62,9 +62,9 @@ class Case:
             if self.negative:
                 return 0.0
             raise InputError(f"{self.name}: unlabelled, so its volume is unknown")
-        mask = io.read(self.mask)
-        return float(np.count_nonzero(mask.array) * mask.voxel_ml)
+        return io.read(self.mask).nonzero_ml
 
+    @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the bytes of the image and the mask: the same content, the same hash.
 
@@ -182,8 +182,8 @@ def mask_findings(mask: Volume, negative: bool = False) -> list[str]:
 
 def overlap_findings(mask: Volume, placed: Volume) -> list[str]:
     """Whether a mask lies on its scan; ``placed`` is the mask on the scan's grid."""
-    own_ml = np.count_nonzero(mask.array) * mask.voxel_ml
-    share = np.count_nonzero(placed.array) * placed.voxel_ml / own_ml if own_ml else 1.0
+    own_ml = mask.nonzero_ml
+    share = placed.nonzero_ml / own_ml if own_ml else 1.0
     if share < LEAST_OVERLAP:
         return [f"only {share:.0%} of the mask lies on its scan: another's mask, or a wrong affine"]
     return []

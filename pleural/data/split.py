@@ -50,7 +50,6 @@ def split(
     Raises:
         InputError: no labelled case, no such fold, fewer patients than folds, an unknown name, or
             nothing left to train on.
-        Findings: masks that cannot be read.
     """
     labelled = [case for case in cases if case.labelled]
     unlabelled = [case for case in cases if not case.labelled]

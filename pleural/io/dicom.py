@@ -13,7 +13,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage
 
-from pleural.errors import InputError
+from pleural.errors import InputError, one_line
 from pleural.io.dicom_geometry import (
     COSINE_TOLERANCE,
     Slice,
@@ -95,7 +95,7 @@ def _header(path: Path) -> pydicom.Dataset | None:
             f" {path.stat().st_size} bytes are cut short, damaged or something else)"
         ) from error
     except Exception as error:  # whatever a damaged file makes a parser stumble over
-        raise InputError(f"{path}: cannot be read as DICOM ({_one_line(error)})") from error
+        raise InputError(f"{path}: cannot be read as DICOM ({one_line(error)})") from error
 
 
 def _check_kind(folder: Path, headers: dict[Path, pydicom.Dataset]) -> None:
@@ -178,7 +178,7 @@ def _numbers(
             value = default
         numbers = np.array(value, dtype=np.float64, ndmin=1)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: {keyword} is unreadable ({_one_line(error)})") from error
+        raise InputError(f"{path}: {keyword} is unreadable ({one_line(error)})") from error
     if value is None:
         raise InputError(f"{path}: the header has no {keyword}, so {WHY_NEEDED[keyword]}")
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
@@ -213,7 +213,7 @@ def _stored(path: Path) -> np.ndarray:
     except Exception as error:  # each plugin of pydicom has its own, as have damaged pixels
         raise InputError(
             f"{path}: the pixels cannot be decoded from transfer syntax {syntax}"
-            f" ({_one_line(error)}); export the file again, whole and uncompressed"
+            f" ({one_line(error)}); export the file again, whole and uncompressed"
         ) from error
 
 
@@ -225,7 +225,3 @@ def _slice_hu(stored: np.ndarray, one: Slice) -> np.ndarray:
         return hu
     whole = hu.astype(np.int16)
     return whole if np.array_equal(whole, hu) else hu
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from pleural.errors import InputError
+from pleural.errors import InputError, first_line
 from pleural.io.whole import write_whole
 from pleural.volume import Volume
 
@@ -35,7 +35,7 @@ def read(path: str | Path) -> Volume:
     except InputError:
         raise
     except Exception as error:  # nibabel, zlib and the file system each have their own
-        raise InputError(f"{path}: cannot be read as NIfTI ({_first_line(error)})") from error
+        raise InputError(f"{path}: cannot be read as NIfTI ({first_line(error)})") from error
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     affine = _affine_mm(path, image)
@@ -71,7 +71,3 @@ def _affine_mm(path: str | Path, image: nib.Nifti1Image) -> np.ndarray:
     if unit not in MM_PER_UNIT:
         raise InputError(f"{path}: its unit of length is {unit}, a code that NIfTI does not have")
     return np.diag([*[MM_PER_UNIT[unit]] * 3, 1.0]) @ image.affine
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
