@@ -17,10 +17,7 @@ CONF = Path(__file__).parent / "conf"
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
 def main(config: DictConfig) -> float:
-    """Seed, build the task, run it; what it returns is what a sweep compares."""
-    from pytorch_lightning import seed_everything  # takes seconds, so not before it is needed
-
-    seed_everything(config.seed, workers=True, verbose=False)  # before any weight is drawn
+    """Build the task, run it; what it returns is what a sweep compares."""
     try:
         return build_task(config)()
     except InputError as error:

@@ -19,10 +19,11 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from pleural.errors import InputError, missing_package, one_line, root_cause
+from pleural.settings import digest
 
 
 def build_task(config: DictConfig) -> Any:
-    """The task with all its parts, ready to be called.
+    """The task with all its parts, ready to be called; everything random is seeded first.
 
     Raises:
         InputError: a value that only the user knows is missing, a part refuses its values, or it
@@ -31,6 +32,10 @@ def build_task(config: DictConfig) -> Any:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise InputError("\n".join(_missing(config, key) for key in missing))
+    config.settings = digest(config)
+    from pytorch_lightning import seed_everything  # takes seconds, so not before it is needed
+
+    seed_everything(config.seed, workers=True, verbose=False)  # before any weight is drawn
     try:
         return instantiate(config.task, _convert_="all")
     except InstantiationException as error:
@@ -107,10 +112,9 @@ def _dotted(node: Any, prefix: str) -> Iterator[str]:
 
 
 def _missing(config: DictConfig, key: str) -> str:
-    group = config.get(key.split(".")[0])
     told = f"{key} is missing: add {key}=..."
-    if isinstance(group, DictConfig) and "_target_" in group:
-        layout = getattr(get_class(group._target_), "LAYOUT", None)
+    if key.startswith("data."):
+        layout = getattr(get_class(config.data._target_), "LAYOUT", None)
         if layout:
             told += f"\nExpected there:\n{layout}"
     return told

@@ -70,6 +70,10 @@ class Patches:
         self.cache_workers = cache_workers
         self.num_workers = num_workers
 
+    @property
+    def patches_per_batch(self) -> int:
+        return self.cases_per_batch * self.crops_per_case
+
     def loaders(
         self,
         training: Sequence[Case],

@@ -1,5 +1,7 @@
 """What cannot work, told in one sentence that names the file, the finding and the remedy."""
 
+from collections.abc import Sequence
+
 
 class InputError(ValueError):
     """Bad input from outside: a file, a folder or a setting. Shown without a traceback."""
@@ -17,7 +19,10 @@ class Findings(InputError):
 
 
 # Which extra of pyproject.toml brings a package that only some options need.
-EXTRA_OF = {"einops": "transformers", "wandb": "wandb", "mlflow": "mlflow"}
+EXTRA_OF = {
+    **{"einops": "transformers", "wandb": "wandb", "mlflow": "mlflow"},
+    **{"onnx": "export", "onnxruntime": "export", "onnxscript": "export"},
+}
 
 
 def missing_package(error: ImportError) -> InputError:
@@ -28,8 +33,8 @@ def missing_package(error: ImportError) -> InputError:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What was raised first, before frameworks wrapped it."""
-    while error.__cause__ is not None:
+    """What was raised first, before frameworks wrapped it; an ``InputError`` says it all."""
+    while error.__cause__ is not None and not isinstance(error, InputError):
         error = error.__cause__
     return error
 
@@ -42,3 +47,13 @@ def one_line(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what it says, for those that go on with a trace of their own."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The first few names, and how many more there are.
+
+    >>> listed(["A", "B"]), listed(["A", "B", "C"], most=2)
+    ('A, B', 'A, B and 1 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -19,20 +19,6 @@ from pleural.run_folder import RunFolder
 MOST_SLICES = 8  # cases in the picture of the validation
 
 
-class Clock:
-    """Seconds per stage of a run."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._since = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """The time since the last lap was spent on ``stage``."""
-        now = time.perf_counter()
-        self.seconds[stage] = round(now - self._since, 2)
-        self._since = now
-
-
 class History(Callback):
     """Keeps a row an epoch, the best weights and the pictures, and writes them at once.
 
@@ -132,6 +118,9 @@ def _validation_columns(module: Any) -> dict[str, float]:
 def _fullest_slice(
     name: str, image: np.ndarray, prediction: np.ndarray, reference: np.ndarray
 ) -> Slice:
-    """The axial slice with most effusion in the reference, or else in the prediction."""
+    """The axial slice with most effusion in the reference, or else in the prediction.
+
+    Counted from the feet of the prepared volume, the lowest is 1.
+    """
     z = int(np.argmax((reference if reference.any() else prediction).sum(axis=(0, 1))))
-    return Slice(f"{name}, slice {z}", image[..., z], prediction[..., z], reference[..., z])
+    return Slice(f"{name}, slice {z + 1}", image[..., z], prediction[..., z], reference[..., z])

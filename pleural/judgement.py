@@ -14,8 +14,7 @@ from pleural.data.split import Split
 from pleural.dice import dice
 from pleural.run_folder import RunFolder
 from pleural.segmenter import Segmenter
-
-FEW_CASES = 20
+from pleural.statistics import FEW_PATIENTS
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def judge(segmenter: Segmenter, cases: Sequence[Case]) -> list[Score]:
     for case in cases:
         scan, reference = case.load()
         assert reference is not None, "only labelled cases validate"
-        prediction = segmenter.segment(scan)
+        prediction = segmenter.segment(scan).mask
         overlap = dice(prediction.array, reference.array)
         scores.append(Score(case.name, overlap, reference.nonzero_ml, prediction.nonzero_ml))
     return scores
@@ -59,6 +58,7 @@ def described(split: Split) -> dict[str, list[dict[str, Any]]]:
                 "name": case.name,
                 "patient": case.patient,
                 "volume_ml": round(case.volume_ml, 3),
+                "image_sha256": case.image_hash,
                 "sha256": case.content_hash,
             }
             for case in cases
@@ -84,7 +84,7 @@ def summary(run: RunFolder, best_epoch: int, n_epochs: int, scores: Sequence[Sco
             f"mean Dice {mean_dice(scores):.3f} over {len(positive)} validation "
             f"case{'s' * (len(positive) != 1)} with effusion, on the scans' own grids"
         )
-        if len(positive) < FEW_CASES:
+        if len(positive) < FEW_PATIENTS:
             lines.append(f"(n = {len(positive)}: too few to tell settings apart by small margins)")
     else:
         lines.append("every case trained, none validated: the last weights are kept as the best")

@@ -21,7 +21,7 @@ from pleural.dice import dice
 from pleural.errors import InputError
 from pleural.model import channels_last
 from pleural.prepared import Sample
-from pleural.segmenter import Inferer
+from pleural.trained import Inferer
 
 
 class Training(LightningModule):

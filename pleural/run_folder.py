@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -13,8 +12,10 @@ from typing import Any
 
 import torch
 
-from pleural.io.whole import write_table, write_whole
+from pleural.errors import InputError, first_line
+from pleural.io.whole import read_json, write_json, write_table, write_whole
 
+CONFIG = ".hydra/config.yaml"  # the whole configuration; Hydra writes it
 PACKAGES = ("pleural", "torch", "monai", "pytorch-lightning", "hydra-core", "numpy", "nibabel")
 
 
@@ -23,7 +24,6 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
         self.best = self.path / "best.pt"
         self.last = self.path / "last.ckpt"
         self.metrics = self.path / "metrics.csv"
@@ -37,16 +37,29 @@ class RunFolder:
         write_whole(self.best, lambda path: torch.save(content, path))
 
     def load_best(self) -> dict[str, Any]:
-        content: dict[str, Any] = torch.load(self.best, map_location="cpu", weights_only=True)
-        return content
+        """``weights`` by name, and what was saved about them.
+
+        Raises:
+            InputError: the file is damaged, or holds more than tensors and plain values.
+        """
+        try:
+            content = torch.load(self.best, map_location="cpu", weights_only=True)
+            return {**content, "weights": dict(content["weights"])}
+        except Exception as error:  # a torn file makes torch's reader stumble over anything
+            raise InputError(
+                f"{self.best}: the weights cannot be read: damaged, or more than tensors and plain"
+                f" values ({first_line(error)})"
+            ) from error
 
     def save_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """A row an epoch; a number that an epoch did not measure is left empty."""
         write_table(self.metrics, rows)
 
+    def load_record(self) -> dict[str, Any] | None:
+        return read_json(self.record)
+
     def save_record(self, record: Mapping[str, Any]) -> None:
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        write_whole(self.record, lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(self.record, record)
 
 
 def versions() -> dict[str, str]:

@@ -1,64 +1,173 @@
-"""A study in, a mask on the study's own grid out."""
+"""A study in, a mask on the study's own grid out.
+
+In three lines of Python, without Hydra or a command line::
+
+    from pleural.segmenter import Segmenter
+    mask = Segmenter.load("outputs/train/RUN").predict("study/")
+    print(f"{mask.nonzero_ml:.0f} mL")
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pleural import io
+from pleural.data.case import scan_findings
+from pleural.errors import Findings, InputError, first_line
 from pleural.hardware import autocast
 from pleural.hardware import precision as fastest_precision
 from pleural.prepared import AIR, padded
+from pleural.trained import Trained, runs_in
 from pleural.volume import Volume
 
-Inferer = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
+AXES = "xyz"  # of prepared volumes, so x is left-right whatever the study's own order
+SLAB_VOXELS = 16 * 2**20  # brought back to the study's grid at once: 64 MiB in float32
+CERTAIN = 255  # a stored probability of 1
+
+
+class Segmentation(NamedTuple):
+    """On a study's own grid: 0 and 1, and the probability of effusion from 0 to 255."""
+
+    mask: Volume
+    probability: Volume
 
 
 class Segmenter:
-    """A trained network with all that it needs around it.
+    """One trained network, or several whose probabilities are averaged.
 
     Args:
-        net: logits from prepared patches.
-        preprocess: the one it was trained with.
-        inferer: runs ``net`` over a whole volume, such as MONAI's sliding window.
-        patch_size: voxels in X, Y, Z; smaller volumes are padded with air.
-        threshold: probability from which a voxel of the study is effusion.
+        members: must agree on the threshold; each has its own preprocessing.
+        mirror: axes of the patient (``x`` left-right, ``y`` front-back, ``z`` head-foot) along
+            which the study is also predicted mirrored, in every combination; probabilities are
+            averaged. ``"x"`` doubles the time, ``"xyz"`` takes eight times as long.
+        device: ``"auto"``: the GPU if there is one.
         precision: Lightning's name of it; ``"auto"``: the fastest of the device.
+
+    Raises:
+        InputError: no member, members with different thresholds, no such axis or device.
     """
 
     def __init__(
         self,
-        net: nn.Module,
-        preprocess: Callable[[Volume], Volume],
-        inferer: Inferer,
-        patch_size: Sequence[int],
-        threshold: float = 0.5,
-        device: torch.device | str = "cpu",
+        members: Sequence[Trained],
+        *,
+        mirror: str | Sequence[str] = (),
+        device: torch.device | str = "auto",
         precision: str = "auto",
     ) -> None:
-        self.device = torch.device(device)
-        self.net = net.to(self.device).eval()
-        self.preprocess = preprocess
-        self.inferer = inferer
-        self.patch_size = tuple(patch_size)
-        self.threshold = threshold
+        thresholds = {member.threshold for member in members}
+        if len(thresholds) != 1:
+            found = ", ".join(f"{t:g}" for t in sorted(thresholds)) or "none at all"
+            raise InputError(f"an ensemble needs one threshold; its runs have {found}")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self.device = torch.device(device)
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+            raise InputError(
+                f"device={device}: {first_line(error)}; cpu, or a GPU that is here"
+            ) from error
         self.precision = fastest_precision(self.device.type) if precision == "auto" else precision
+        self.members = members
+        for member in members:
+            member.net.to(self.device).eval()
+        (self.threshold,) = thresholds
+        self._flips = flips(mirror)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        mirror: str | Sequence[str] = (),
+        device: torch.device | str = "auto",
+        precision: str = "auto",
+    ) -> Segmenter:
+        """From a run folder, or from a folder of them (a sweep's), which makes an ensemble.
+
+        Raises:
+            InputError: the folder holds no run, or one that is not whole or not to be trusted.
+        """
+        members = [run.load() for run in runs_in(folder)]
+        return cls(members, mirror=mirror, device=device, precision=precision)
+
+    def predict(self, path: str | Path) -> Volume:
+        """The effusion in a study, as 0 and 1 (uint8) on the study's own grid.
+
+        Args:
+            path: a NIfTI file, a folder with one DICOM series, or a ``.zip`` of either; in HU.
+
+        Raises:
+            InputError: the study cannot be read, is not in HU, or shows no body.
+        """
+        scan = io.read(path)
+        if findings := scan_findings(scan):
+            raise Findings(f"{path} cannot be predicted:", findings)
+        return self.segment(scan).mask
+
+    def segment(self, scan: Volume) -> Segmentation:
+        """Mask and probability on the grid of ``scan``, which is in HU.
+
+        The only place where a probability becomes a mask, and where it comes back from the
+        prepared grid: a slab at a time, so that beside ``scan`` a study of any size needs two
+        bytes a voxel here.
+        """
+        maps = [self.probability(member, scan) for member in self.members]
+        mask, stored = (np.empty(scan.shape, np.uint8, order="F") for _ in range(2))
+        for slab in _slabs(scan.shape):
+            part = scan.cropped((slice(None), slice(None), slab))
+            probability = maps[0].onto(part).array
+            for other in maps[1:]:
+                probability = probability + other.onto(part).array
+            probability = probability / len(maps)
+            mask[..., slab] = probability >= self.threshold
+            stored[..., slab] = np.rint(probability * CERTAIN)
+        return Segmentation(scan.with_array(mask), scan.with_array(stored))
 
     @torch.inference_mode()
-    def probability(self, scan: Volume) -> Volume:
-        """Of effusion, 0 to 1, on the prepared grid; ``scan`` in HU."""
-        prepared = self.preprocess(scan)
-        image = padded(prepared.array, self.patch_size, AIR)
-        with autocast(self.device, self.precision):
-            batch = torch.from_numpy(image)[None, None].to(self.device)
-            logits = self.inferer(batch, self.net)
+    def probability(self, member: Trained, scan: Volume) -> Volume:
+        """Of effusion as one member sees it, 0 to 1, on the grid of its preprocessing."""
+        prepared = member.preprocess(scan)
+        image = torch.from_numpy(padded(prepared.array, member.patch_size, AIR))[None, None]
+        image = image.to(self.device)
+        total: Tensor | None = None
+        for flip in self._flips:
+            with autocast(self.device, self.precision):
+                logits = member.inferer(image.flip(flip), member.net)
+            seen = logits[:, :1].float().sigmoid_().flip(flip)
+            total = seen if total is None else total.add_(seen)
+        assert total is not None, "the first flip is none"
         x, y, z = prepared.shape
-        probability = logits[0, 0, :x, :y, :z].float().sigmoid()
-        return prepared.with_array(probability.cpu().numpy())
+        mean = (total / len(self._flips))[0, 0, :x, :y, :z]
+        return prepared.with_array(mean.cpu().numpy())
 
-    def segment(self, scan: Volume) -> Volume:
-        """The effusion as 0 and 1 (uint8) on the grid of ``scan``."""
-        probability = self.probability(scan).onto(scan)
-        return scan.with_array((probability.array >= self.threshold).astype(np.uint8))
+
+def flips(mirror: str | Sequence[str]) -> list[tuple[int, ...]]:
+    """Axes of a batch ``(B, C, X, Y, Z)`` to flip together: first none, then every combination.
+
+    Raises:
+        InputError: ``mirror`` names something else than x, y and z.
+
+    >>> flips("xy")
+    [(), (2,), (3,), (2, 3)]
+    """
+    if unknown := set(mirror) - set(AXES):
+        raise InputError(f"mirror names axes among x, y and z; got {', '.join(sorted(unknown))}")
+    axes = [2 + AXES.index(axis) for axis in sorted(set(mirror))]
+    return [flip for n in range(len(axes) + 1) for flip in combinations(axes, n)]
+
+
+def _slabs(shape: Sequence[int]) -> Iterator[slice]:
+    """Runs of slices along the last axis, of no more than ``SLAB_VOXELS`` where they can."""
+    x, y, z = shape
+    step = max(1, SLAB_VOXELS // (x * y))
+    for start in range(0, z, step):
+        yield slice(start, min(start + step, z))

@@ -21,6 +21,8 @@ class Table(Callback):
     """
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        if config.hydra.runtime.choices.task != "train":
+            return  # other tasks write tables of their own
         folder = Path(config.hydra.sweep.dir)
         jobs = sorted(folder.rglob(".hydra/overrides.yaml"), key=lambda path: path.stat().st_mtime)
         if jobs:

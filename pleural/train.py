@@ -17,17 +17,19 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from pleural.clock import Clock
 from pleural.data.case import Case
 from pleural.data.split import Split
 from pleural.dataset import Patches
 from pleural.errors import InputError, first_line, missing_package, root_cause
 from pleural.hardware import wrong_gradients
-from pleural.history import Clock, History
+from pleural.history import History
 from pleural.judgement import described, judge, mean_dice, summary
 from pleural.loop import Training
 from pleural.prepared import Sample
 from pleural.run_folder import RunFolder, versions
-from pleural.segmenter import Inferer, Segmenter
+from pleural.segmenter import Segmenter
+from pleural.trained import Inferer, Trained
 from pleural.volume import Volume
 
 OUT_OF_MEMORY = "out of memory|can't allocate memory|not enough memory"
@@ -51,13 +53,16 @@ def train(
     patience: int | None,
     run_dir: str | Path,
     seed: int,
+    settings: str,
 ) -> float:
     """Train on one fold, keep the best epoch by validation Dice, and judge it on the scans.
 
     Args:
         data: has ``cases()``.
         patience: stop after so many validations without a better Dice; ``None``: never.
-        run_dir: gets everything; an earlier training in it is resumed from its last epoch.
+        run_dir: gets everything; a training of the same ``settings`` on the same cases in it is
+            resumed from its last epoch or, if it finished, left as it is; any other is refused.
+        settings: identifies what was asked for.
 
     Returns:
         The best epoch's mean Dice over the validation cases with effusion, on the scans' own
@@ -70,9 +75,14 @@ def train(
     clock = Clock()
     parts = split(data.cases())
     print(parts)
+    earlier = _earlier(run, settings, parts)
+    if earlier.get("finished"):
+        print(f"finished before, with the same settings and cases: {run.path}")
+        return math.nan if earlier["dice"] is None else float(earlier["dice"])
     batches, volumes = dataset.loaders(parts.training, parts.validation, preprocess, augmentation)
     _check_validates(parts)
-    record = {"versions": versions(), "seed": seed, "finished": False, "split": described(parts)}
+    about = {"versions": versions(), "seed": seed, "settings": settings}
+    record = {**about, "finished": False, "split": described(parts)}
     run.save_record(record)
     clock.lap("prepare")
     module = Training(model, loss, optimizer, scheduler, inference, threshold, ema_decay)
@@ -81,34 +91,55 @@ def train(
     callbacks = _callbacks(run, history, patience)
     fitter = trainer(callbacks=callbacks, logger=logger, default_root_dir=run.path)
     _check_patches(fitter, model, dataset.patch_size)
-    per_batch = dataset.cases_per_batch * dataset.crops_per_case
-    batch = f"{per_batch} patches of {[*dataset.patch_size]}"
-    finished = _fit(fitter, module, batches, volumes if parts.validation else None, run, batch)
+    finished = _fit(fitter, module, batches, volumes if parts.validation else None, run, dataset)
     clock.lap("train")
     if not fitter.is_global_zero:  # one process judges and writes
         return math.nan
-    best, precision = run.load_best(), str(fitter.precision)
+    best = run.load_best()
     model.load_state_dict(best["weights"])
-    around = (preprocess, inference, dataset.patch_size, threshold)
-    scores = judge(
-        Segmenter(model, *around, fitter.strategy.root_device, precision), parts.validation
-    )
+    trained = Trained(model, preprocess, inference, dataset.patch_size, threshold)
+    device, precision = fitter.strategy.root_device, str(fitter.precision)
+    segmenter = Segmenter([trained], device=device, precision=precision)
+    scores = judge(segmenter, parts.validation)
     clock.lap("judge")
-    record |= {
-        "precision": precision,
-        "finished": finished,
-        "best_epoch": best["epoch"],
-        "epochs": len(history.rows),
-        "patches": fitter.global_step * per_batch,
-        "dice": mean_dice(scores) if scores else None,
-        "cases": [asdict(score) for score in scores],
-        "seconds": clock.seconds,
-    }
-    run.save_record(record)
+    run.save_record(
+        {
+            **record,
+            "precision": segmenter.precision,
+            "finished": finished,
+            "best_epoch": best["epoch"],
+            "epochs": len(history.rows),
+            "patches": fitter.global_step * dataset.patches_per_batch,
+            "dice": mean_dice(scores) if scores else None,
+            "cases": [asdict(score) for score in scores],
+            "seconds": clock.seconds,
+        }
+    )
     print(summary(run, best["epoch"], len(history.rows), scores))
     if not finished:
         raise KeyboardInterrupt
     return mean_dice(scores)
+
+
+def _earlier(run: RunFolder, settings: str, parts: Split) -> dict[str, Any]:
+    """The record of what was begun in the folder; empty where nothing was kept there.
+
+    Raises:
+        InputError: it was something else, whose weights must not get this run's record.
+    """
+    record = run.load_record() or {}
+    if not (run.best.exists() or run.last.exists()):
+        return {}
+    for key, asked, what in (
+        ("settings", settings, "with other settings"),
+        ("split", described(parts), "on other cases"),
+    ):
+        if record.get(key) != asked:
+            raise InputError(
+                f"{run.path} holds a training {what}: to go on with it, give it the same settings, "
+                "data and fold; else name another folder"
+            )
+    return record
 
 
 def _callbacks(run: RunFolder, history: History, patience: int | None) -> list[Callback]:
@@ -156,7 +187,7 @@ def _fit(
     batches: DataLoader,
     volumes: DataLoader | None,
     run: RunFolder,
-    batch: str,
+    dataset: Patches,
 ) -> bool:
     """Whether the training ended by itself; ``False``: Ctrl-C ended it after a first validation."""
     checkpoint = run.last if run.last.exists() else None
@@ -175,7 +206,8 @@ def _fit(
         if isinstance(error, RuntimeError) and not re.search(OUT_OF_MEMORY, str(error)):
             raise
         raise InputError(
-            f"{batch}, or a validation volume, do not fit into memory "
+            f"{dataset.patches_per_batch} patches of {[*dataset.patch_size]}, or a validation "
+            "volume, do not fit into memory "
             f"({first_line(error)}): lower dataset.crops_per_case, "
             "dataset.cases_per_batch, patch_size or inference.sw_batch_size"
         ) from error

@@ -1,11 +1,18 @@
 """What several test files share."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import yaml
 
 from pleural.data.case import Case
 from pleural.data.phantom import Phantom
+from pleural.data.split import Split
+from pleural.judgement import described
+from pleural.run_folder import CONFIG, RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -41,3 +48,43 @@ def phantom_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def phantoms(phantom_root: Path) -> list[Case]:
     """Three coarse phantoms with effusion: some 60 x 50 x 24 voxels each."""
     return Phantom(phantom_root, n_cases=3, spacing_mm=(6, 6, 12)).cases()
+
+
+def write_run(
+    path: Path,
+    training: Sequence[Case] = (),
+    validation: Sequence[Case] = (),
+    above_hu: float = 0.0,
+    **changes: Any,
+) -> Path:
+    """A run folder whose network finds all that is brighter than ``above_hu``."""
+    config = {
+        "model": {
+            "_target_": "torch.nn.Conv3d",
+            **{"in_channels": 1, "out_channels": 1, "kernel_size": 1},
+        },
+        "preprocess": {
+            "_target_": "pleural.preprocess.ChestCT",
+            **{"window_hu": [-1000, 1000], "spacing_mm": [6, 6, None]},
+            **{"crop_to_body": True, "margin_mm": 10},
+        },
+        "inference": {
+            "_target_": "monai.inferers.SlidingWindowInferer",
+            **{"roi_size": "${patch_size}", "overlap": 0.25, "mode": "gaussian"},
+        },
+        "patch_size": [32, 32, 16],
+        "threshold": 0.5,
+        "task": {"_target_": "pleural.train.train"},
+        **changes,
+    }
+    (path / ".hydra").mkdir(parents=True)
+    (path / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+    run = RunFolder(path)
+    steepness = 50.0
+    weights = {
+        "weight": torch.full((1, 1, 1, 1, 1), steepness),
+        "bias": torch.tensor([-steepness * above_hu / 1000]),
+    }
+    run.save_best(weights, epoch=0, val_dice=None)
+    run.save_record({"split": described(Split([*training], [*validation], []))})
+    return path

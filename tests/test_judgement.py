@@ -8,6 +8,7 @@ from pleural.data.case import Case
 from pleural.data.split import Split
 from pleural.judgement import Score, described, judge, mean_dice, summary
 from pleural.run_folder import RunFolder
+from pleural.segmenter import Segmentation
 
 
 class Oracle:
@@ -21,7 +22,8 @@ class Oracle:
         moved = self.reference.array.copy()
         if self.shift:
             moved[: self.shift] = 0
-        return scan.with_array(moved)
+        mask = scan.with_array(moved)
+        return Segmentation(mask, mask)
 
 
 def test_a_perfect_mask_is_scored_on_the_scan_s_own_grid(phantoms):

@@ -6,8 +6,10 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
+from pleural.errors import InputError
 from pleural.preprocess import ChestCT
 from pleural.segmenter import Segmenter
+from pleural.trained import Trained
 from tests.test_preprocess import patient
 from tests.test_volume import CODES
 
@@ -19,16 +21,26 @@ class AboveWater(nn.Module):
         return 50 * image
 
 
-def segmenter(patch_size=(32, 32, 16), **changes):
-    preprocess = ChestCT((-1000, 1000), (2, 2, None), crop_to_body=True, margin_mm=10)
+def member(patch_size=(32, 32, 16), net=None, threshold=0.5, spacing_mm=2):
+    preprocess = ChestCT(
+        (-1000, 1000), (spacing_mm, spacing_mm, None), crop_to_body=True, margin_mm=10
+    )
     inferer = SlidingWindowInferer(patch_size, overlap=0.25, mode="gaussian")
-    return Segmenter(AboveWater(), preprocess, inferer, patch_size, **changes)
+    return Trained(net or AboveWater(), preprocess, inferer, patch_size, threshold)
+
+
+def segmenter(**changes):
+    return Segmenter([member(**changes)])
+
+
+def segment(scan, **changes):
+    return segmenter(**changes).segment(scan).mask
 
 
 @pytest.mark.parametrize("codes", CODES[::5])
 def test_the_mask_lies_on_the_study_s_own_grid(codes):
     scan = patient()[0].reoriented(codes)
-    mask = segmenter().segment(scan)
+    mask = segment(scan)
     assert mask.array.dtype == np.uint8
     np.testing.assert_array_equal(mask.affine, scan.affine)
     body = scan.array > 0
@@ -39,21 +51,97 @@ def test_the_mask_lies_on_the_study_s_own_grid(codes):
 
 def test_the_table_outside_the_box_is_no_effusion():
     scan, _ = patient()
-    assert segmenter().segment(scan).array[:, :20].sum() == 0
+    assert segment(scan).array[:, :20].sum() == 0
 
 
 def test_probabilities_lie_between_0_and_1():
-    probability = segmenter().probability(patient()[0])
+    probability = segmenter().probability(member(), patient()[0])
     assert 0 <= probability.array.min() < 0.5 < probability.array.max() <= 1
 
 
 def test_a_volume_smaller_than_a_window_is_padded_and_cut_back():
     scan, _ = patient()
     small = scan.cropped((slice(None), slice(None), slice(0, 5)))
-    assert segmenter(patch_size=(256, 256, 16)).segment(small).shape == small.shape
+    assert segment(small, patch_size=(256, 256, 16)).shape == small.shape
 
 
 def test_a_lower_threshold_finds_more():
     scan, _ = patient()
-    strict, lenient = (segmenter(threshold=t).segment(scan).array.sum() for t in (0.7, 0.05))
+    strict, lenient = (segment(scan, threshold=t).array.sum() for t in (0.7, 0.05))
     assert lenient > strict > 0
+
+
+class Constant(nn.Module):
+    """The same probability everywhere."""
+
+    def __init__(self, probability):
+        super().__init__()
+        self.logit = float(np.log(probability / (1 - probability)))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(image, self.logit)
+
+
+class LeftHalf(nn.Module):
+    """Certain of every voxel whose neighbour on the patient's left is air: not symmetric."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        left = torch.roll(image, 1, dims=2)
+        return 50 * ((left < -0.9) & (image > -0.5)).float() - 25
+
+
+def test_an_ensemble_averages_probabilities():
+    scan = patient()[0]
+    members = [member(net=Constant(0.2)), member(net=Constant(0.9), spacing_mm=3)]
+    found = Segmenter(members).segment(scan)
+    middle = (80, 75, 20)
+    assert found.probability.array[middle] == 140  # 0.55 of 255, whatever each one's grid
+    assert found.mask.array[middle] == 1
+    assert not Segmenter(members[:1]).segment(scan).mask.array.any()
+
+
+def test_the_stored_probability_is_that_of_the_mask():
+    scan = patient()[0]
+    found = segmenter(threshold=0.3).segment(scan)
+    assert found.probability.array.dtype == np.uint8
+    marked = found.mask.array > 0
+    assert found.probability.array[marked].min() >= np.floor(0.3 * 255)
+    assert found.probability.array[~marked].max() <= np.ceil(0.3 * 255)
+
+
+@pytest.mark.parametrize("mirror", ["x", "yz", "xyz"])
+def test_mirroring_makes_what_is_mirrored_alike(mirror):
+    """A mirrored study gets the mirrored result, which a single pass of this network denies it."""
+    scan = patient()[0]
+    axes = ["xyz".index(axis) for axis in mirror]
+    mirrored = scan.with_array(np.flip(scan.array, axes))
+    own_grid = ChestCT((-1000, 1000), (None, None, None), crop_to_body=False, margin_mm=0)
+    at_once = (160, 144, 48)
+    inferer = SlidingWindowInferer(at_once, mode="constant")
+    one = Trained(LeftHalf(), own_grid, inferer, at_once, 0.5)
+
+    def of(study, mirror):
+        return Segmenter([one], mirror=mirror).probability(one, study).array
+
+    np.testing.assert_allclose(of(scan, mirror), np.flip(of(mirrored, mirror), axes), atol=1e-3)
+    if "x" in mirror:
+        assert np.abs(of(scan, "") - np.flip(of(mirrored, ""), axes)).max() > 0.9
+
+
+def test_slabs_do_not_show(monkeypatch):
+    scan = patient()[0]
+    whole = segment(scan)
+    monkeypatch.setattr("pleural.segmenter.SLAB_VOXELS", 1)
+    np.testing.assert_array_equal(segment(scan).array, whole.array)
+
+
+def test_members_must_agree_on_the_threshold():
+    with pytest.raises(InputError, match=r"one threshold; its runs have 0.3, 0.5"):
+        Segmenter([member(threshold=0.5), member(threshold=0.3)])
+    with pytest.raises(InputError, match="none at all"):
+        Segmenter([])
+
+
+def test_an_axis_that_is_none_is_refused():
+    with pytest.raises(InputError, match="axes among x, y and z; got q"):
+        Segmenter([member()], mirror="xq")

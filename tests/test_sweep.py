@@ -16,9 +16,13 @@ def job(folder, name, overrides, result):
         (folder / name / "run.json").write_text(json.dumps(result), encoding="utf-8")
 
 
+def end(folder, task="train"):
+    hydra = {"sweep": {"dir": str(folder)}, "runtime": {"choices": {"task": task}}}
+    Table().on_multirun_end(OmegaConf.create({"hydra": hydra}))
+
+
 def table(folder):
-    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
-    Table().on_multirun_end(config)
+    end(folder)
     with (folder / "sweep.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -38,5 +42,11 @@ def test_every_job_has_a_row_also_one_that_failed(tmp_path, capsys):
 
 
 def test_a_sweep_without_jobs_writes_nothing(tmp_path):
-    Table().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    end(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_other_tasks_write_tables_of_their_own(tmp_path):
+    job(tmp_path, "a", ["task=predict"], None)
+    end(tmp_path, task="predict")
+    assert not (tmp_path / "sweep.csv").exists()

@@ -20,9 +20,11 @@ from pleural.loop import Training
 from pleural.loss import DiceBCE
 from pleural.model import UNet
 from pleural.preprocess import ChestCT
+from pleural.run_folder import RunFolder
 from pleural.schedule import Constant, Cosine, Plateau
 from pleural.segmenter import Segmenter
 from pleural.train import train
+from pleural.trained import Trained
 from pleural.trainer import trainer
 
 PATCH = (48, 32, 16)
@@ -64,6 +66,7 @@ def settings(cases, run_dir, **changes):
         "patience": None,
         "run_dir": run_dir,
         "seed": 0,
+        "settings": "as asked",
     }
     return {**given, **changes}
 
@@ -122,35 +125,57 @@ def test_the_kept_weights_give_the_reported_dice(finished):
     run_dir, _, given = finished
     net = UNet(3, (4, 8), (1, 1, 1), 0.05)
     net.load_state_dict(torch.load(run_dir / "best.pt", weights_only=True)["weights"])
-    segmenter = Segmenter(net, given["preprocess"], given["inference"], PATCH)
+    segmenter = Segmenter([Trained(net, given["preprocess"], given["inference"], PATCH, 0.5)])
     record = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
     case = next(c for c in given["data"].cases() if c.name == record["cases"][0]["name"])
     scan, _ = case.load()
-    mask = segmenter.segment(scan)
+    mask = segmenter.segment(scan).mask
     assert mask.shape == scan.shape
     volume_ml = float(mask.array.sum() * mask.voxel_ml)
     assert volume_ml == pytest.approx(record["cases"][0]["predicted_ml"], rel=0.02, abs=1)
 
 
+def stop(run_dir):
+    """As if the training in ``run_dir`` had been interrupted after its last epoch."""
+    run = RunFolder(run_dir)
+    run.save_record({**run.load_record(), "finished": False})
+
+
 def test_a_stopped_run_goes_on_from_its_last_epoch(phantoms, tmp_path):
     train(**settings(phantoms, tmp_path, trainer=lightning(max_epochs=1)))
     assert len(rows(tmp_path)) == 1
+    stop(tmp_path)
     train(**settings(phantoms, tmp_path, trainer=lightning(max_epochs=3)))
     assert [int(row["epoch"]) for row in rows(tmp_path)] == [0, 1, 2]
     steps = [int(row["step"]) for row in rows(tmp_path)]
     assert steps == [3, 6, 9]
 
 
+def test_what_is_finished_is_not_trained_again(finished, phantoms, capsys):
+    run_dir, dice, given = finished
+    weights = (run_dir / "best.pt").stat().st_mtime_ns
+    assert train(**given) == pytest.approx(dice)
+    assert "finished before" in capsys.readouterr().out
+    assert (run_dir / "best.pt").stat().st_mtime_ns == weights
+    with pytest.raises(InputError, match="training on other cases"):  # not a finished one of these
+        train(**{**given, "split": partial(split, fold=1, n_folds=3, seed=0)})
+
+
 def test_a_run_folder_of_other_cases_is_not_resumed(phantoms, tmp_path):
     train(**settings(phantoms, tmp_path, trainer=lightning(max_epochs=1)))
     other = partial(split, fold=1, n_folds=3, seed=0)
+    before = (tmp_path / "run.json").read_bytes()
     with pytest.raises(InputError, match="training on other cases"):
         train(**settings(phantoms, tmp_path, split=other))
+    with pytest.raises(InputError, match="training with other settings"):
+        train(**settings(phantoms, tmp_path, settings="others"))
+    assert (tmp_path / "run.json").read_bytes() == before  # the record of the weights there
 
 
 def test_epochs_between_validations_are_kept_when_resumed(phantoms, tmp_path):
     seldom = {"check_val_every_n_epoch": 2}
     train(**settings(phantoms, tmp_path, trainer=lightning(max_epochs=3, **seldom)))
+    stop(tmp_path)
     train(**settings(phantoms, tmp_path, trainer=lightning(max_epochs=5, **seldom)))
     assert [int(row["epoch"]) for row in rows(tmp_path)] == [0, 1, 2, 3, 4]
 

@@ -15,6 +15,7 @@ import numpy as np
 from pleural import io
 from pleural.errors import Findings, InputError
 from pleural.io import find
+from pleural.io.archive import unpacked
 from pleural.volume import Volume
 
 AIR_BELOW_HU = -500
@@ -34,7 +35,7 @@ class Case:
     Args:
         name: unique within a source; names files and log entries.
         patient: cases of one patient never lie on both sides of a split.
-        image: NIfTI file or folder of a DICOM series, in HU.
+        image: NIfTI file, folder of a DICOM series, or zip of either, in HU.
         mask: the reference effusion; ``None`` for an unlabelled case, which is not a negative one.
         readers: masks of further readers by name, for comparison with the reference.
         negative: known to be free of effusion, so that an empty (or no) mask is right.
@@ -65,18 +66,24 @@ class Case:
         return io.read(self.mask).nonzero_ml
 
     @cached_property
-    def content_hash(self) -> str:
-        """SHA-256 of the bytes of the image and the mask: the same content, the same hash.
+    def image_hash(self) -> str:
+        """SHA-256 of the bytes of the image: the same scan, the same hash, labelled or not.
 
         Where the files lie and what they are called plays no part: slices know their place by their
         headers. Of a DICOM folder, the files that :func:`pleural.io.read` looks at count: those
-        that lie flat in it, without hidden ones. Readers' masks do not count.
+        that lie flat in it, without hidden ones. Of a zip, what it holds.
 
         Raises:
             InputError: a file is missing or may not be read.
         """
-        paths = [path for path in (self.image, self.mask) if path is not None]
-        return hashlib.sha256(b"".join(map(_digest, paths))).hexdigest()
+        with unpacked(self.image) as image:
+            return _digest(image).hex()
+
+    @cached_property
+    def content_hash(self) -> str:
+        """As :attr:`image_hash`, of image and mask together. Readers' masks do not count."""
+        mask = b"" if self.mask is None else _digest(self.mask)
+        return hashlib.sha256(bytes.fromhex(self.image_hash) + mask).hexdigest()
 
     def load(self) -> tuple[Volume, Volume | None]:
         """The scan in HU, and the reference mask (uint8, 0 and 1) brought onto the scan's grid.
@@ -95,7 +102,7 @@ class Case:
         if mask is not None:
             found = mask_findings(mask, self.negative)
             if scan is not None and not found:
-                placed = _placed(mask, scan)
+                placed = placed_on(scan, mask)
                 found = overlap_findings(mask, placed)
             findings += [f"{self.mask}: {finding}" for finding in found]
         if findings or scan is None:
@@ -103,6 +110,20 @@ class Case:
         if self.negative:
             placed = scan.with_array(np.zeros(scan.shape, np.uint8))
         return scan, placed
+
+    def reading(self, reader: str, scan: Volume) -> Volume:
+        """The mask of one of ``readers`` (uint8, 0 and 1) on the grid of ``scan``; may be empty.
+
+        Raises:
+            Findings: it cannot be read, or is no mask of this scan.
+        """
+        path = self.readers[reader]
+        mask = io.read(path)
+        found = mask_findings(mask) if mask.array.any() else []
+        placed = placed_on(scan, mask)
+        if found := found or overlap_findings(mask, placed):
+            raise Findings(f"{path} cannot be used:", [f"{path}: {finding}" for finding in found])
+        return placed
 
 
 def negatives(cases: Iterable[Case], patterns: str | Sequence[str]) -> list[Case]:
@@ -189,8 +210,8 @@ def overlap_findings(mask: Volume, placed: Volume) -> list[str]:
     return []
 
 
-def _placed(mask: Volume, scan: Volume) -> Volume:
-    """The mask on the scan's grid, 0 and 1."""
+def placed_on(scan: Volume, mask: Volume) -> Volume:
+    """The mask on the scan's grid, 0 and 1 (uint8): what fills more than half of a voxel."""
     share = mask.onto(scan).array
     return Volume((share > 0.5 * mask.array.max()).astype(np.uint8), scan.affine)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pleural.errors import InputError, first_line
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -18,6 +21,10 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -35,3 +42,24 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
     write_whole(path, write)
     return columns
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """``None`` where there is no such file.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, where names and values belong")
+    return content

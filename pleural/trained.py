@@ -1,0 +1,207 @@
+"""A run folder as what predicts: only what prediction needs is built, and only from known packages.
+
+The configuration in a run folder names the classes to build. A folder may come from anywhere, so a
+name is followed only into the packages of ``ALLOWED``, only to a class that is defined there, and
+weights are read without executing anything (``weights_only=True``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pkgutil
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+from yaml import YAMLError
+
+from pleural.errors import InputError, first_line, missing_package, one_line, root_cause
+from pleural.run_folder import CONFIG, RunFolder
+from pleural.settings import digest
+from pleural.volume import Volume
+
+ALLOWED = (
+    *("pleural.model", "pleural.preprocess", "torch.nn"),
+    *("monai.networks.nets", "monai.networks.blocks", "monai.inferers"),
+)
+REACHES_OUT = re.compile("pretrain|url|path|download|file", re.IGNORECASE)  # names of arguments
+RESOLVER = re.compile(r"\$\{[^}]*:")  # ${oc.env:...} would read what is none of its business
+BUILT = ("model", "preprocess", "inference")  # the groups that prediction takes from a run
+BUILD_ERRORS = (
+    *(InstantiationException, AttributeError, KeyError, TypeError, ValueError, RuntimeError),
+)
+
+Inferer = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with what it was trained with, and is to predict with.
+
+    Args:
+        net: logits ``(B, 1, X, Y, Z)`` from prepared patches.
+        preprocess: from a scan in HU to what ``net`` was trained on.
+        inferer: runs ``net`` over a whole volume, such as MONAI's sliding window.
+        patch_size: voxels in X, Y, Z; smaller volumes are padded with air.
+        threshold: probability from which a voxel of the study is effusion.
+    """
+
+    net: nn.Module
+    preprocess: Callable[[Volume], Volume]
+    inferer: Inferer
+    patch_size: Sequence[int]
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that holds weights: its record, and what identifies the weights."""
+
+    path: Path
+    record: dict[str, Any]
+    weights_sha256: str
+
+    def load(self) -> Trained:
+        """What was trained, ready to predict.
+
+        Raises:
+            InputError: the configuration cannot be read, names what is not allowed, or builds
+                something else than what was trained.
+        """
+        config = self.config()
+        for part in BUILT:
+            _check_targets(config.get(part), f"{self.path / CONFIG}: {part}")
+        try:
+            parts = {name: instantiate(config[name], _convert_="all") for name in BUILT}
+            parts["model"].load_state_dict(RunFolder(self.path).load_best()["weights"])
+            return Trained(
+                net=parts["model"],
+                preprocess=parts["preprocess"],
+                inferer=parts["inference"],
+                patch_size=tuple(config["patch_size"]),
+                threshold=float(config["threshold"]),
+            )
+        except BUILD_ERRORS as error:
+            cause = root_cause(error)
+            if isinstance(cause, InputError):
+                raise cause from None
+            if isinstance(cause, ImportError):
+                raise missing_package(cause) from error
+            raise InputError(
+                f"{self.path}: its configuration does not build what its weights belong to "
+                f"({first_line(cause)})"
+            ) from error
+
+    def config(self) -> dict[str, Any]:
+        """What prediction needs of the configuration, as plain values; nothing is built.
+
+        Raises:
+            InputError: it cannot be read, or is not that of a training.
+        """
+        file = self.path / CONFIG
+        try:
+            config = OmegaConf.load(file)
+            assert isinstance(config, DictConfig)
+            raw = OmegaConf.to_container(config, resolve=False)
+            assert isinstance(raw, dict)
+            needed = {str(key): raw[key] for key in (*BUILT, "patch_size", "threshold")}
+            _check_resolvers(needed, str(file))
+            plain = OmegaConf.to_container(OmegaConf.create(needed), resolve=True)
+        except (OSError, YAMLError, OmegaConfBaseException, AssertionError, KeyError) as error:
+            raise InputError(
+                f"{file}: is not the configuration of a training ({one_line(error)})"
+            ) from error
+        if self.record.get("settings", digest(config)) != digest(config):
+            raise InputError(
+                f"{file}: is not the configuration that the weights beside it were trained with; "
+                "the command of that training, given again, restores it"
+            )
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items()}
+
+
+def runs_in(folder: str | Path) -> list[Run]:
+    """The run at ``folder``, or all runs below it (of a sweep, say), in the order of their names.
+
+    Raises:
+        InputError: there is no run, or one of them has no weights (yet).
+    """
+    folder = Path(folder).expanduser()
+    paths = [file.parents[1] for file in _sorted(folder, CONFIG)]
+    if not paths:
+        raise InputError(
+            f"{folder}: no run folder (none holds {CONFIG}): name one below outputs/train"
+        )
+    return [_run(path) for path in paths]
+
+
+def _sorted(folder: Path, name: str) -> Iterator[Path]:
+    yield from [folder / name] if (folder / name).exists() else sorted(folder.rglob(name))
+
+
+def _run(path: Path) -> Run:
+    files = RunFolder(path)
+    for file, what in ((files.best, "weights"), (files.record, "record")):
+        if not file.exists():
+            raise InputError(
+                f"{path}: no {what} ({file.name}): let the training finish (the same command goes "
+                "on with it), or move the folder away"
+            )
+    record = files.load_record() or {}
+    if not record.get("finished", True):
+        print(f"{path} did not finish (yet): its best epoch so far is taken")
+    return Run(path.absolute(), record, hashlib.sha256(files.best.read_bytes()).hexdigest())
+
+
+def _check_resolvers(node: Any, where: str) -> None:
+    """References within the configuration are fine; functions that look elsewhere are not."""
+    if isinstance(node, dict | list):
+        for value in node.values() if isinstance(node, dict) else node:
+            _check_resolvers(value, where)
+    elif isinstance(node, str) and RESOLVER.search(node):
+        raise InputError(f"{where}: holds {node}, which would be looked up outside of it")
+
+
+def _check_targets(node: Any, where: str) -> None:
+    """Refuse every ``_target_``, however deep, that is not a class of an allowed package.
+
+    And every argument that would have one fetch or read something.
+    """
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if REACHES_OUT.search(str(key)):
+                raise InputError(f"{where}.{key}: a run folder brings its weights along; remove it")
+            if key == "_target_":
+                _check_target(value, where)
+            else:
+                _check_targets(value, f"{where}.{key}")
+    elif isinstance(node, list):
+        for value in node:
+            _check_targets(value, where)
+
+
+def _check_target(name: Any, where: str) -> None:
+    refusal = InputError(
+        f"{where} names {name}, which is not a class of {', '.join(ALLOWED)}: nothing of this run "
+        "is built; if you trust it, move the class into pleural/model.py or pleural/preprocess.py"
+    )
+    if not isinstance(name, str) or not _allowed(name):
+        raise refusal
+    try:
+        found = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{where} names {name}, which is not there") from error
+    # A path may lead out of its package through what a module imports: ask where it was defined.
+    if not isinstance(found, type) or not _allowed(f"{found.__module__}.{found.__qualname__}"):
+        raise refusal
+
+
+def _allowed(name: str) -> bool:
+    return any(name.startswith(f"{package}.") for package in ALLOWED)
