@@ -94,7 +94,7 @@ def test_everything_wrong_comes_in_one_list_with_its_line(files: Path) -> None:
         f"line 3: there is no image {files}/scans/missing.nii.gz",
         f"line 4: mask {files}/cases.csv is no NIfTI file",
         "line 4: name '../a10' cannot be the name of a file",
-        f"line 5: image {files}/cases.csv is neither NIfTI nor a folder",
+        f"line 5: image {files}/cases.csv is neither NIfTI, nor a folder, nor a zip",
         "line 6: no image",
         "line 7: 3 fields, the header has 4",
         f"line 8: mask {files}/masks/a2.nii.gz is that of line 6 too",

@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from glob import glob
 from inspect import cleandoc
 from pathlib import Path
 from typing import ClassVar
@@ -83,7 +82,7 @@ def _patients(images: Path) -> dict[str, dict[Path, str]]:
     """What each patient's folder (or file) holds, in natural order of the patients."""
     patients: dict[str, dict[Path, str]] = defaultdict(dict)
     for entry in sorted(find.entries(images), key=lambda entry: natural(entry.name)):
-        if entry.is_dir() or (find.is_nifti(entry) and ANY_MASK not in entry.name):
+        if find.may_hold_scan(entry) and ANY_MASK not in entry.name:
             found = find.contents(entry).items()
             patients[find.stem(entry)] |= {p: kind for p, kind in found if ANY_MASK not in p.name}
     return patients
@@ -92,10 +91,10 @@ def _patients(images: Path) -> dict[str, dict[Path, str]]:
 def _reviewed(masks: Path) -> dict[str, dict[str, list[Path]]]:
     """The masks of effusions by patient and reviewer, of which one each is right."""
     found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for name in sorted(glob("**", root_dir=masks, recursive=True)):
-        if match := EFFUSION_MASK.fullmatch(Path(name).name):
+    for path in find.files(masks):
+        if match := EFFUSION_MASK.fullmatch(path.name):
             patient, reviewer = match.groups()
-            found[patient][reviewer].append(masks / name)
+            found[patient][reviewer].append(path)
     return found
 
 

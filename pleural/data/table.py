@@ -133,8 +133,8 @@ def _case_findings(case: Case, base: Path) -> Iterator[str]:
         yield "no image"
     elif not case.image.exists():
         yield f"there is no image {case.image}"
-    elif not (case.image.is_dir() or find.is_nifti(case.image)):
-        yield f"image {case.image} is neither NIfTI nor a folder"
+    elif not find.may_hold_scan(case.image):
+        yield f"image {case.image} is neither NIfTI, nor a folder, nor a zip"
     if case.mask and not case.mask.is_file():
         yield f"there is no mask {case.mask}"
     elif case.mask and not find.is_nifti(case.mask):

@@ -59,14 +59,23 @@ def read(folder: str | Path) -> Volume:
             size, spacing or orientation, lie twice at one place, are too few, missing, unevenly
             spaced or tilted; or a file that is damaged or packed in a way that no decoder knows.
     """
-    folder = Path(folder)
+    slices = [one for one, _ in headed_slices(Path(folder))]
+    return Volume(_hounsfield(slices), affine_of(slices))
+
+
+def headed_slices(folder: Path) -> list[tuple[Slice, pydicom.Dataset]]:
+    """The slices of the one CT series in ``folder``, ascending, with their headers.
+
+    Raises:
+        InputError: as :func:`read`, but for what is wrong with the pixels.
+    """
     headers = _headers(folder)
     _check_kind(folder, headers)
     slices = [_slice(path, header) for path, header in headers.items()]
     check_alike(folder, slices)
     slices = sorted(slices, key=lambda s: float(s.position_mm @ slices[0].normal))
     check_places(folder, slices)
-    return Volume(_hounsfield(slices), affine_of(slices))
+    return [(one, headers[one.path]) for one in slices]
 
 
 def _headers(folder: Path) -> dict[Path, pydicom.Dataset]:

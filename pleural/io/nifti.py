@@ -12,6 +12,11 @@ from pleural.io.whole import write_whole
 from pleural.volume import Volume
 
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by NIfTI's code: unknown, metre, mm, micron
+PLACE_FIELDS = (
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z"),
+)
 UNIT_BITS = 0b111  # of xyzt_units; the others tell the unit of time
 
 
@@ -45,11 +50,41 @@ def read(path: str | Path) -> Volume:
         raise InputError(f"{path}: {error}") from error
 
 
-def write(volume: Volume, path: str | Path) -> None:
-    """``.nii`` or ``.nii.gz``, whole or not there."""
+def write(
+    volume: Volume, path: str | Path, like: str | Path | None = None, slope: float | None = None
+) -> None:
+    """``.nii`` or ``.nii.gz``, whole or not there.
+
+    Args:
+        like: a NIfTI file on whose grid ``volume`` lies, as :func:`read` gave it. What its header
+            says of the place (sform, qform, spacing, unit) is kept to the last bit; an affine
+            alone would be rounded to the header's 32 bits.
+        slope: what a stored 1 means to who reads the file; the values are stored as they are.
+
+    Raises:
+        ValueError: ``volume`` is not on the grid of ``like``.
+    """
     image = nib.Nifti1Image(volume.array, volume.affine)
     image.header.set_xyzt_units("mm")
+    if like is not None:
+        image = _placed_like(volume, path=like)
+    if slope is not None:
+        image.header.set_slope_inter(slope, 0)
     write_whole(Path(path), lambda partial: nib.save(image, partial))
+
+
+def _placed_like(volume: Volume, path: str | Path) -> nib.Nifti1Image:
+    source = nib.load(path)
+    if source.shape[:3] != volume.shape or not np.allclose(_affine_mm(path, source), volume.affine):
+        raise ValueError(f"{path}: the volume to write does not lie on the grid of this file")
+    header = type(source.header)()
+    header.set_data_dtype(volume.array.dtype)
+    header.set_data_shape(volume.shape)
+    header["pixdim"][:4] = source.header["pixdim"][:4]
+    header["xyzt_units"] = int(source.header["xyzt_units"]) & UNIT_BITS
+    for field in PLACE_FIELDS:
+        header[field] = source.header[field]
+    return type(source)(volume.array, None, header)
 
 
 def _scaled(stored: nib.arrayproxy.ArrayProxy) -> np.ndarray:
