@@ -1,0 +1,259 @@
+"""How much fluid, on which side, how deep and how dense: an effusion's mask in numbers.
+
+Lengths are in mm, volumes in mL. Within this file arrays are ``(X, Y, Z)`` in RAS+ order, the
+voxel axes nearest to Right, Anterior and Superior: an oblique scan is measured on its own slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from pleural.errors import InputError
+from pleural.volume import Volume
+
+COLLECTION_ML = 1.0  # connected parts below this are specks
+SMALL_BELOW_MM, LARGE_ABOVE_MM = 30.0, 100.0  # Moy et al. 2013
+GAP_MM = 3.0  # a vessel, a septum or a missing voxel does not end the fluid
+CORRIDOR_MM = 60.0  # about half a hemithorax
+OVERHANG = 0.5  # of the distance from the midline; see _of_each_side
+
+SYMMETRY_GRID_MM = (6.0, 6.0, 15.0)
+BODY_ABOVE_HU = -400
+SYMMETRY_HU = (-150, 350)  # air nothing, fat little, muscle more, bone most
+ROLLS_DEG = range(-16, 17, 4)  # about the long axis: one shoulder higher
+TILTS_DEG = range(-8, 9, 2)  # about the front-to-back axis: leaning to a side
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An effusion in plain values; the order of the fields is that of the columns of a table.
+
+    Args:
+        volume_ml: of all voxels of the mask, specks included.
+        right_ml, left_ml: of the patient; they add up to ``volume_ml``.
+        depth_mm: see :func:`greatest_depth_mm`; 0 where the mask is empty.
+        size: ``"none"`` (empty mask), ``"small"``, ``"moderate"``, ``"large"``: :func:`size_class`.
+        mean_hu, sd_hu: of the scan's voxels inside the mask (the standard deviation is that of the
+            population, divided by n); ``None`` where the mask is empty.
+        collections: parts of at least 1 mL, connected over faces, edges or corners of voxels.
+            Effusions of both sides that touch count as two.
+        edge_share: how much of the effusion's surface (mm² of voxel faces) lies on the border of
+            the scan, 0 to 1: what the scan cut open.
+        lower_bound: the effusion reaches the border of the scan; there may be more beyond.
+        effusion: ``volume_ml`` reaches the detection threshold and is not 0.
+    """
+
+    volume_ml: float
+    right_ml: float
+    left_ml: float
+    depth_mm: float
+    size: str
+    mean_hu: float | None
+    sd_hu: float | None
+    collections: int
+    edge_share: float
+    lower_bound: bool
+    effusion: bool
+
+    def __str__(self) -> str:
+        """In a line, for a person."""
+        if not self.effusion:
+            return f"no effusion ({self.volume_ml:.1f} mL)"
+        sides = f"right {self.right_ml:.0f}, left {self.left_ml:.0f}"
+        at_least = "at least " if self.lower_bound else ""
+        depth = f"{self.size}, {self.depth_mm:.0f} mm deep"
+        return f"{at_least}{self.volume_ml:.0f} mL ({sides}), {depth}"
+
+
+def measure(mask: Volume, scan: Volume, detection_ml: float) -> Measurement:
+    """The effusion that ``mask`` marks in ``scan``.
+
+    Args:
+        mask: 0 and 1, on the grid of ``scan``; axes in any order, oblique too.
+        scan: in HU. Only the patient's midline and the fluid's HU are taken from it.
+        detection_ml: the least volume that is called an effusion.
+
+    Raises:
+        ValueError: the grids differ.
+        InputError: there is fluid, but no body in the scan.
+    """
+    if mask.shape != scan.shape or not np.allclose(mask.affine, scan.affine, atol=1e-3):
+        raise ValueError(f"the mask {mask.shape} is not on the grid of the scan {scan.shape}")
+    mask, scan = mask.reoriented(), scan.reoriented()
+    (box,) = ndimage.find_objects(mask.array, max_label=1)
+    if box is None:
+        return Measurement(0.0, 0.0, 0.0, 0.0, "none", None, None, 0, 0.0, False, False)
+    fluid = mask.array[box] > 0
+    hu = scan.array[box][fluid].astype(np.float64)
+    parts_ml = mask.voxel_ml * _of_each_side(fluid, box, midline(scan))
+    right_ml, left_ml = parts_ml.sum(axis=1).tolist()
+    depth = greatest_depth_mm(fluid, scan.spacing_mm)
+    edge_share = _edge_share(fluid, box, mask)
+    volume_ml = len(hu) * mask.voxel_ml
+    return Measurement(
+        volume_ml=volume_ml,
+        right_ml=right_ml,
+        left_ml=left_ml,
+        depth_mm=depth,
+        size=size_class(depth),
+        mean_hu=float(hu.mean()),
+        sd_hu=float(hu.std()),
+        collections=int(np.count_nonzero(parts_ml >= COLLECTION_ML)),
+        edge_share=edge_share,
+        lower_bound=edge_share > 0,
+        effusion=volume_ml >= detection_ml,
+    )
+
+
+def size_class(depth_mm: float) -> str:
+    """Below 3 cm small, up to 10 cm moderate, above large; 0 is none.
+
+    These are the thresholds that Moy et al. 2013 (Chest 143:1054, doi 10.1378/chest.12-1292) give
+    for borderline cases. Their rule first asks which quarter of the chest, counted from the back,
+    the fluid reaches (first: small, second: moderate, beyond: large), and takes its depth from
+    back to front at the midclavicular line. Here depth alone decides, wherever it is greatest.
+
+    >>> [size_class(depth_mm) for depth_mm in (0, 29.9, 30, 100, 100.1)]
+    ['none', 'small', 'moderate', 'moderate', 'large']
+    """
+    if depth_mm == 0:
+        return "none"
+    if depth_mm < SMALL_BELOW_MM:
+        return "small"
+    return "moderate" if depth_mm <= LARGE_ABOVE_MM else "large"
+
+
+def greatest_depth_mm(fluid: np.ndarray, spacing_mm: Sequence[float]) -> float:
+    """Greatest depth of the fluid (bool, RAS+) on an axial slice, square to the chest wall.
+
+    It is the diameter of the widest disc that fits into the fluid of a slice. The disc touches the
+    parietal pleura on one side and the visceral on the other, so that its diameter is the way
+    through at a right angle to the wall, wherever the layer lies and without knowing the lung;
+    what is narrower than deep, as a tongue beside the spine, is not measured lengthwise. In a
+    hemithorax filled from back to front the disc would stop at the mediastinum, so where fluid is
+    6 cm wide or more, the depth is that of a corridor 6 cm wide from back to front, if greater.
+    """
+    slices = (fluid[..., k] for k in range(fluid.shape[2]))
+    return max(_slice_depth_mm(part, spacing_mm) for part in slices if part.any())
+
+
+def _slice_depth_mm(part: np.ndarray, spacing_mm: Sequence[float]) -> float:
+    x_mm, y_mm = spacing_mm[:2]
+    (box,) = ndimage.find_objects(part.astype(np.uint8))
+    closed = _closed(part[box], (x_mm, y_mm))
+    # On half pixels, the middle of a layer of n pixels is n half pixels from what lies beyond.
+    half_pixels = closed.repeat(2, axis=0).repeat(2, axis=1)
+    radius_mm = ndimage.distance_transform_edt(half_pixels, sampling=(x_mm / 2, y_mm / 2))
+    widest_mm = 2 * float(radius_mm.max())
+    if widest_mm < CORRIDOR_MM:
+        return widest_mm
+    centres, _ = ndimage.label(radius_mm >= CORRIDOR_MM / 2, [[0, 0, 0], [1, 1, 1], [0, 0, 0]])
+    longest = int(np.bincount(centres.ravel())[1:].max())
+    return max(widest_mm, CORRIDOR_MM + (longest - 1) * y_mm / 2)
+
+
+def _closed(part: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """``part`` with its gaps bridged, and a margin around it."""
+    margins = [int(GAP_MM / mm) + 2 for mm in spacing_mm]
+    padded = np.pad(part, [(margin, margin) for margin in margins])
+    wider = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= GAP_MM / 2
+    return ndimage.distance_transform_edt(wider, sampling=spacing_mm) > GAP_MM / 2
+
+
+def midline(scan: Volume) -> np.ndarray:
+    """The plane about which the body in ``scan`` (RAS+, HU) is most symmetrical, as ``(4,)``.
+
+    Its product with a voxel's ``(i, j, k, 1)`` is the distance in mm, positive on the patient's
+    right. The body is compared with its mirror image for every position of the plane, turned
+    about the long axis by up to 16 degrees and leaning by up to 8. Skin, ribs, spine and
+    breastbone have their say together, so that a lung full of fluid, an off-centre patient or one
+    whose flank is cut off does not shift it much.
+
+    Raises:
+        InputError: nothing in the scan is dense enough to be a body.
+    """
+    steps = [max(1, round(mm / s)) for mm, s in zip(SYMMETRY_GRID_MM, scan.spacing_mm, strict=True)]
+    spacing_mm = np.multiply(steps, scan.spacing_mm)
+    body = _body(scan.array[tuple(slice(None, None, step) for step in steps)])
+    middle = (np.array(body.shape) - 1) / 2
+    height_mm = (np.arange(body.shape[2]) - middle[2]) * spacing_mm[2]
+    most = -np.inf
+    for roll in np.radians(ROLLS_DEG):
+        match = _mirror_match(_rolled(body, spacing_mm, roll))
+        for tilt in np.tan(np.radians(TILTS_DEG)):
+            shift = np.rint(2 * tilt * height_mm / spacing_mm[0]).astype(int)
+            place = (np.arange(len(match))[:, None] + shift) % len(match)
+            score = np.take_along_axis(match, place, axis=0).sum(axis=1)
+            if score.max() > most:
+                most = score.max()
+                offset_mm = (score.argmax() / 2 - middle[0]) * spacing_mm[0]
+                normal = np.array([np.cos(roll), np.sin(roll), -tilt])
+    scale = normal * spacing_mm
+    return np.array([*(scale / steps), -offset_mm - scale @ middle])
+
+
+def _body(hu: np.ndarray) -> np.ndarray:
+    """The largest dense part of a coarse scan, weighed by its density; 0 elsewhere."""
+    parts, n_parts = ndimage.label(hu > BODY_ABOVE_HU)
+    if not n_parts:
+        raise InputError(f"no body in the scan: nothing is above {BODY_ABOVE_HU} HU")
+    low, high = SYMMETRY_HU
+    weight = hu.clip(low, high).astype(np.float32) - low
+    return weight * (parts == np.bincount(parts.ravel())[1:].argmax() + 1)
+
+
+def _rolled(body: np.ndarray, spacing_mm: np.ndarray, roll: float) -> np.ndarray:
+    """``body`` turned about its long axis by ``roll`` radians."""
+    cosine, sine = np.cos(roll), np.sin(roll)
+    turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+    turn = turn * spacing_mm / spacing_mm[:, None]
+    middle = (np.array(body.shape) - 1) / 2
+    return ndimage.affine_transform(body, turn, middle - turn @ middle, order=1)
+
+
+def _mirror_match(body: np.ndarray) -> np.ndarray:
+    """``(2 X, Z)``: how well each slice fits its mirror image about x = 0, 1/2, 1, ..."""
+    # What is at x comes to s - x: the product of the two, summed, is the convolution with itself.
+    length = 2 * body.shape[0]
+    return np.fft.irfft(np.fft.rfft(body, length, axis=0) ** 2, length, axis=0).sum(axis=1)
+
+
+def _of_each_side(fluid: np.ndarray, box: tuple[slice, ...], plane: np.ndarray) -> np.ndarray:
+    """``(2, 1 + parts)``: voxels on the right and the left of each connected part of ``fluid``.
+
+    A part that crosses the midline is either one effusion with a tongue that reaches over, before
+    the spine or behind the heart, or two effusions that touch. A tongue stays close to the
+    midline: where the middle voxel of the smaller share is less than half as far away as that of
+    the larger share, the part is one. Else the midline divides it.
+    """
+    labels, n_parts = ndimage.label(fluid, np.ones((3, 3, 3)))
+    x, y, z = np.ogrid[box]
+    right_mm = (plane[0] * x + plane[1] * y + (plane[2] * z + plane[3]))[fluid]
+    part, sides = labels[fluid], (right_mm > 0, right_mm <= 0)
+    counts = np.array([np.bincount(part[side], minlength=n_parts + 1) for side in sides])
+    crossing = np.flatnonzero(counts.all(axis=0))
+    if not len(crossing):
+        return counts
+    medians = [ndimage.median(np.abs(right_mm[side]), part[side], crossing) for side in sides]
+    for at, away in zip(crossing, np.transpose(medians), strict=True):
+        larger = int(counts[:, at].argmax())
+        if away[1 - larger] < OVERHANG * away[larger]:
+            counts[larger, at] = counts[:, at].sum()
+            counts[1 - larger, at] = 0
+    return counts
+
+
+def _edge_share(fluid: np.ndarray, box: tuple[slice, ...], grid: Volume) -> float:
+    """Share of the surface of ``fluid``, which fills ``box`` of ``grid``, on the grid's border."""
+    total = cut = 0.0
+    for axis, (part, size) in enumerate(zip(box, grid.shape, strict=True)):
+        face_mm2 = float(np.delete(grid.spacing_mm, axis).prod())
+        layers = np.moveaxis(fluid, axis, 0)
+        first, last = np.count_nonzero(layers[0]), np.count_nonzero(layers[-1])
+        total += face_mm2 * (np.count_nonzero(layers[1:] != layers[:-1]) + first + last)
+        cut += face_mm2 * ((part.start == 0) * first + (part.stop == size) * last)
+    return float(cut / total)
