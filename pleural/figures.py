@@ -1,4 +1,4 @@
-"""Pictures of a training: Dice against epoch, and validation slices with both contours."""
+"""Pictures: Dice against epoch, slices with contours."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pleural.errors import InputError
+from pleural.preprocess import body_box
+from pleural.volume import Volume
+
 MODEL_COLOUR = "#d95f02"
 REFERENCE_COLOUR = "#1b9e77"
+SOFT_TISSUE_HU = (-160, 240)
+N_PREVIEW = 6
+VIEW_MARGIN_MM = 5.0
 
 
 class Slice(NamedTuple):
@@ -57,16 +65,62 @@ def contours(slices: Sequence[Slice]) -> Figure:
     figure = Figure(figsize=(4.2 * columns, 4 * lines), dpi=110, layout="constrained")
     for index, (title, image, prediction, reference) in enumerate(slices):
         axes = figure.add_subplot(lines, columns, index + 1)
-        # Rows are y with anterior at the top, columns are x with the patient's right at the left.
-        low, high = _tissue_window(image)
-        axes.imshow(image.T[::-1, ::-1], cmap="gray", vmin=low, vmax=high)
-        for mask, colour in ((reference, REFERENCE_COLOUR), (prediction, MODEL_COLOUR)):
-            if mask.any():
-                axes.contour(mask.T[::-1, ::-1], [0.5], colors=[colour], linewidths=1.2)
+        masks = {REFERENCE_COLOUR: reference, MODEL_COLOUR: prediction}
+        _draw(axes, image, masks, _tissue_window(image))
         axes.set_title(title, fontsize=9)
-        axes.set_axis_off()
     figure.suptitle("reference green, model orange", fontsize=9)
     return figure
+
+
+def preview(scan: Volume, mask: Volume, title: str) -> Figure:
+    """Six axial slices through the effusion, evenly spaced (through the scan where there is none).
+
+    ``scan`` is in HU, ``mask`` on its grid; slices are counted from the feet, the lowest is 1.
+    """
+    scan, mask = scan.reoriented(), mask.reoriented()
+    with_fluid = np.flatnonzero(mask.array.any(axis=(0, 1)))
+    low, high = (with_fluid[0], with_fluid[-1]) if with_fluid.size else (0, scan.shape[2] - 1)
+    shown = np.unique(np.linspace(low, high, N_PREVIEW).round().astype(int))
+    x, y = body_view(scan, shown.tolist())
+    x_mm, y_mm, _ = scan.spacing_mm
+    height = 7.5 * (y.stop - y.start) * y_mm / ((x.stop - x.start) * x_mm) + 1.2
+    figure = Figure(figsize=(11, height), dpi=100, layout="constrained", facecolor="black")
+    for index, z in enumerate(shown[::-1]):  # from the head down
+        axes = figure.add_subplot(2, N_PREVIEW // 2, index + 1)
+        contour = {MODEL_COLOUR: mask.array[x, y, z]}
+        _draw(axes, scan.array[x, y, z], contour, SOFT_TISSUE_HU, aspect=y_mm / x_mm)
+        axes.set_title(f"slice {z + 1} of {scan.shape[2]}", fontsize=9, color="0.8")
+    figure.suptitle(title, fontsize=11, color="white")
+    return figure
+
+
+def body_view(scan: Volume, slices: Sequence[int]) -> tuple[slice, slice]:
+    """What these slices of a RAS+ scan show of the patient, without table and air, in x and y.
+
+    Everything where there is no body.
+    """
+    together = scan.array[..., slices].max(axis=2, keepdims=True)
+    try:
+        x, y, _ = body_box(Volume(together, scan.affine), VIEW_MARGIN_MM)
+    except InputError:
+        return slice(0, scan.shape[0]), slice(0, scan.shape[1])
+    return x, y
+
+
+def _draw(
+    axes: Axes,
+    image: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    window: tuple[float, float],
+    aspect: float = 1.0,
+) -> None:
+    """An axial slice ``(X, Y)``, RAS+, as a radiologist looks at it, with contours by colour."""
+    # Rows are y with anterior at the top, columns are x with the patient's right at the left.
+    axes.imshow(image.T[::-1, ::-1], cmap="gray", vmin=window[0], vmax=window[1], aspect=aspect)
+    for colour, mask in masks.items():
+        if mask.any():
+            axes.contour(mask.T[::-1, ::-1], [0.5], colors=[colour], linewidths=1.2)
+    axes.set_axis_off()
 
 
 def _tissue_window(image: np.ndarray) -> tuple[float, float]:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pleural.figures import Slice, contours, dice_curve
+from pleural.figures import Slice, body_view, contours, dice_curve, preview
+from pleural.volume import Volume
 
 ROWS = [
     {"epoch": 0, "train_dice": 0.1, "val_dice": 0.2},
@@ -39,3 +40,27 @@ def test_slices_are_shown_as_radiologists_look_at_them():
     shown = axes.images[0].get_array()
     assert shown.shape == (4, 6)
     assert shown[0, 0] == 1  # top left
+
+
+def test_a_preview_shows_the_patient_and_not_the_table(phantoms):
+    scan, mask = phantoms[0].load()
+    figure = preview(scan, mask, "a case")
+    assert len(figure.axes) == 6
+    assert figure.get_suptitle() == "a case"
+    for axes in figure.axes:
+        assert axes.get_images()[0].get_array().shape[0] < scan.reoriented().shape[1]
+        assert len(axes.collections) == 1  # the contour
+    titles = [int(axes.get_title().split()[1]) for axes in figure.axes]
+    assert titles == sorted(titles, reverse=True)  # from the head down
+
+
+def test_a_preview_without_effusion_goes_through_the_scan(phantoms):
+    scan, mask = phantoms[0].load()
+    figure = preview(scan, mask.with_array(mask.array * 0), "none")
+    assert not any(axes.collections for axes in figure.axes)
+    assert figure.axes[-1].get_title().startswith("slice 1 of")
+
+
+def test_a_scan_without_a_body_is_shown_whole():
+    air = Volume(np.full((20, 30, 5), -1000, np.int16), np.eye(4))
+    assert body_view(air, [0, 2]) == (slice(0, 20), slice(0, 30))

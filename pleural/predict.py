@@ -1,0 +1,204 @@
+"""The task of prediction: studies in, masks, measurements and what belongs to them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pleural import io
+from pleural.clock import Clock
+from pleural.data.case import Case, scan_findings
+from pleural.errors import Findings, InputError, one_line
+from pleural.figures import preview
+from pleural.held_out import Exposure, exposures_for
+from pleural.io import find, nifti
+from pleural.io.archive import unpacked
+from pleural.io.whole import write_whole
+from pleural.measure import Measurement, measure
+from pleural.prediction_folder import PredictionFolder
+from pleural.run_folder import versions
+from pleural.segmenter import CERTAIN, Segmenter
+from pleural.trained import Run, runs_in
+from pleural.volume import Volume
+
+
+def predict(
+    data: Any,
+    runs: str | Path,
+    held_out: bool,
+    mirror: str | Sequence[str],
+    probability: bool,
+    detection_ml: float,
+    device: str,
+    run_dir: str | Path,
+    debug: bool,
+) -> float:
+    """Predict and measure every case of ``data``.
+
+    A study that fails is noted and the others go on. A study whose result is there already, by the
+    same weights from the same image in the same way, is not predicted again.
+
+    Args:
+        data: has ``cases()``; masks are not needed.
+        runs: a run folder, or a folder of them, whose probabilities are averaged.
+        held_out: predict a case only with the runs that did not train on it (see
+            :mod:`pleural.held_out`); cases that all runs trained on are left out, by name.
+        mirror: see :class:`Segmenter`.
+        probability: also keep the probability map (8 bits, read as 0 to 1).
+        detection_ml: from this volume on, a study counts as one with effusion.
+        run_dir: gets everything (see :class:`PredictionFolder`).
+        debug: a study that fails ends it all, with a traceback.
+
+    Returns:
+        The number of studies with a result.
+
+    Raises:
+        InputError: bad cases or runs; or studies failed, after all others are done.
+    """
+    cases = data.cases()
+    folder = PredictionFolder(Path(run_dir).absolute())
+    exposures = [Exposure.of(run, cases) for run in runs_in(runs)]
+    worker = _Worker(folder, exposures, held_out, mirror, probability, detection_ml, device)
+    folder.record.unlink(missing_ok=True)  # it says that all is done
+    studies: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    failures: list[dict[str, str]] = []
+    for number, case in enumerate(cases, start=1):
+        try:
+            study, told = worker.result(case)
+        except Exception as error:  # whatever it was, the other studies are worth going on for
+            if debug:
+                raise
+            reason = "; ".join(error.findings) if isinstance(error, Findings) else one_line(error)
+            failures.append({"name": case.name, "image": str(case.image), "reason": reason})
+            told = f"failed: {reason}"
+        else:
+            if study is None:
+                left_out.append(case.name)
+            else:
+                studies.append(study)
+        print(f"[{number}/{len(cases)}] {case.name}  {told}", flush=True)
+        folder.save_tables(studies, failures)
+    failed = [failure["name"] for failure in failures]
+    folder.save_record({**worker.described(), "left_out": left_out, "failed": failed})
+    print(f"\n{len(studies)} studies: {folder.cases}")
+    if failures:
+        raise InputError(
+            f"{len(failures)} of {len(cases)} studies failed, with reasons in {folder.failures}; "
+            f"the same command with name={folder.path.name} tries them again and keeps the others"
+        )
+    return float(len(studies))
+
+
+def _identity(run: Run) -> dict[str, str]:
+    return {"path": str(run.path), "weights_sha256": run.weights_sha256}
+
+
+class _Worker:
+    """Predicts one study after another, with networks that are loaded once."""
+
+    def __init__(
+        self,
+        folder: PredictionFolder,
+        exposures: Sequence[Exposure],
+        held_out: bool,
+        mirror: str | Sequence[str],
+        probability: bool,
+        detection_ml: float,
+        device: str,
+    ) -> None:
+        self.folder = folder
+        self.exposures = exposures
+        self.held_out = held_out
+        self.settings: dict[str, Any] = {
+            "mirror": "".join(sorted(mirror or "")),
+            "probability": probability,
+            "detection_ml": detection_ml,
+        }
+        self.device = device
+        self.versions = versions()
+        self._loaded = {exposure.run.path: exposure.run.load() for exposure in exposures}
+        # What would fail for every study fails at the door.
+        for runs in [[e.run] for e in exposures] if held_out else [[e.run for e in exposures]]:
+            self._segmenter(runs)
+
+    def described(self) -> dict[str, Any]:
+        runs = [_identity(exposure.run) for exposure in self.exposures]
+        about = {"versions": self.versions, "runs": runs, "held_out": self.held_out}
+        return about | self.settings
+
+    def result(self, case: Case) -> tuple[dict[str, Any] | None, str]:
+        """The record of a study, and what to tell of it in a line; ``None`` if it is left out."""
+        chosen = exposures_for(case, self.exposures, self.held_out)
+        if not chosen:
+            return None, "left out, as every run trained on it"
+        asked = {
+            "image_sha256": case.image_hash,
+            "weights_sha256": [exposure.run.weights_sha256 for exposure in chosen],
+            **self.settings,
+        }
+        study = self.folder.load_study(case.name)
+        done = study is not None and all(study.get(key) == asked[key] for key in asked)
+        if study is None or not done:
+            image = str(case.image.absolute())
+            study = {"name": case.name, "patient": case.patient, "image": image, **asked}
+            study["runs"] = [_identity(exposure.run) for exposure in chosen]
+            study["trained_on_by"] = [str(e.run.path) for e in chosen if e.trained_on(case)]
+            self.folder.discard(case.name)
+            study |= self._predicted(case, self._segmenter([e.run for e in chosen]))
+            self.folder.save_study(study)
+        told = str(Measurement(**study["measurement"]))
+        return study, f"{told}  {'(was there)' if done else _time(study)}"
+
+    def _segmenter(self, runs: Sequence[Run]) -> Segmenter:
+        members = [self._loaded[run.path] for run in runs]
+        return Segmenter(members, mirror=self.settings["mirror"], device=self.device)
+
+    def _predicted(self, case: Case, segmenter: Segmenter) -> dict[str, Any]:
+        """Write the files of a study; what is to be told of it."""
+        clock, files = Clock(), self.folder
+        with unpacked(case.image) as image:
+            scan = io.read(image)
+            if findings := scan_findings(scan):
+                raise Findings(f"{image} cannot be predicted:", findings)
+            clock.lap("read")
+            mask, probability = segmenter.segment(scan)
+            clock.lap("segment")
+            measurement = measure(mask, scan, self.settings["detection_ml"])
+            clock.lap("measure")
+            grid = image if find.is_nifti(image) else None
+            nifti.write(mask, files.mask(case.name), like=grid)
+            if self.settings["probability"]:
+                nifti.write(probability, files.probability(case.name), grid, slope=1 / CERTAIN)
+            no_seg = None if grid else self._save_seg(mask, image, case.name)
+        figure = preview(scan, mask, f"{case.name}: {measurement}")
+        write_whole(files.preview(case.name), figure.savefig)
+        clock.lap("write")
+        return {
+            "measurement": asdict(measurement),
+            "threshold": segmenter.threshold,
+            "precision": segmenter.precision,
+            "no_seg": no_seg,
+            "seconds": clock.seconds,
+            "versions": self.versions,
+        }
+
+    def _save_seg(self, mask: Volume, series: Path, name: str) -> str | None:
+        """Why it could not be written, if it could not; the study has its other results."""
+        from pleural.io import dicom_seg  # highdicom is only loaded for who needs it
+
+        algorithm, version = "pleural", self.versions["pleural"]
+        try:
+            dicom_seg.write(
+                mask, series, self.folder.seg(name), algorithm=algorithm, version=version
+            )
+        except InputError as error:
+            print(f"no DICOM SEG: {error}")
+            return str(error)
+        return None
+
+
+def _time(study: dict[str, Any]) -> str:
+    return f"{sum(study['seconds'].values()):.1f} s"

@@ -1,0 +1,102 @@
+"""A folder of predicted masks, ours or anyone's, as an evaluation takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pleural import io
+from pleural.data.case import Case, mask_findings
+from pleural.errors import Findings, InputError, listed
+from pleural.io import find
+from pleural.prediction_folder import PredictionFolder
+from pleural.volume import Volume
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The mask of each case by name.
+
+    Args:
+        left_out: cases that were not to be predicted, since every run trained on them.
+        failed: cases that were to be, but failed: judged as empty masks, so never forgotten.
+        made_by: of our own predictions, the runs and how they were applied.
+    """
+
+    folder: Path
+    masks: dict[str, Path]
+    left_out: list[str]
+    failed: list[str]
+    made_by: dict[str, Any]
+
+    @classmethod
+    def of(cls, folder: str | Path, cases: Sequence[Case]) -> Predictions:
+        """The masks in ``folder`` (or in its ``masks/``) that ``cases`` are to be judged by.
+
+        Raises:
+            InputError: no such folder, or no masks in it.
+            Findings: cases without a prediction, or predicted by what trained on them.
+        """
+        ours = PredictionFolder(Path(folder).expanduser().absolute())
+        if not ours.path.is_dir():
+            raise InputError(f"{folder}: there is no such folder of predictions")
+        if ours.path.name == ours.masks.name and (ours.path.parent / "studies").is_dir():
+            ours = PredictionFolder(ours.path.parent)  # their records belong to the masks
+        record = ours.load_record() or {}
+        masks = _masks(ours.masks if ours.masks.is_dir() else ours.path)
+        studies = {case.name: ours.load_study(case.name) or {} for case in cases}
+        left_out, failed = record.get("left_out", []), record.get("failed", [])
+        excused = {*left_out, *failed}
+        findings = []
+        if missing := [c.name for c in cases if c.name not in masks and c.name not in excused]:
+            findings.append(
+                f"no mask for {listed(missing)}; a mask is called as its case: {missing[0]}.nii.gz"
+                f" (here: {listed(sorted(masks)) or 'no NIfTI file'})"
+            )
+        if seen := [
+            name
+            for name, study in studies.items()
+            if name not in excused and study.get("trained_on_by")
+        ]:
+            findings.append(
+                f"{listed(seen)}: predicted by a network that trained on it, which shows nothing; "
+                "predict with task.held_out=true, or other cases"
+            )
+        if findings:
+            raise Findings(f"{folder} cannot be judged:", findings)
+        runs = {run["path"]: run for study in studies.values() for run in study.get("runs", [])}
+        made_by = {"runs": [*runs.values()]}
+        made_by |= {key: record[key] for key in ("held_out", "mirror") if key in record}
+        return cls(ours.path, masks, left_out, failed, made_by)
+
+    def mask(self, name: str, scan: Volume) -> Volume:
+        """0 and 1, its axes in the order of ``scan``; empty for a case that failed.
+
+        Raises:
+            InputError: the mask holds other values.
+        """
+        if name in self.failed:
+            return scan.with_array(np.zeros(scan.shape, np.uint8))
+        path = self.masks[name]
+        mask = io.read(path)
+        if mask.array.any() and (found := mask_findings(mask)):
+            raise InputError(f"{path}: {'; '.join(found)}")
+        # Turned, not resampled: a mask on another grid than its scan is refused, not adapted.
+        turned = mask.reoriented(scan.codes)
+        return turned.with_array((turned.array != 0).astype(np.uint8))
+
+    def described(self) -> dict[str, Any]:
+        named = {"left_out": self.left_out, "failed": self.failed}
+        return {"folder": str(self.folder), **named, **self.made_by}
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    masks: dict[str, Path] = {}
+    for path in filter(find.is_nifti, find.entries(folder)):
+        if (twin := masks.setdefault(find.stem(path), path)) is not path:
+            raise InputError(f"{folder}: {twin.name} and {path.name} are both called so; keep one")
+    return masks

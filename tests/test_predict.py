@@ -1,0 +1,273 @@
+"""Studies in, masks and what belongs to them out."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+
+from pleural.data.case import Case
+from pleural.data.folder import Folder
+from pleural.data.phantom import Phantom
+from pleural.errors import InputError
+from pleural.io import dicom, dicom_seg, nifti
+from pleural.predict import predict
+from pleural.prediction_folder import PredictionFolder
+from tests.conftest import write_run
+
+
+class Source:
+    def __init__(self, cases):
+        self.given = cases
+
+    def cases(self):
+        return list(self.given)
+
+
+def predicted(cases, runs, run_dir, **changes):
+    given = {
+        **{"held_out": False, "mirror": "", "probability": False, "detection_ml": 10.0},
+        **{"device": "cpu", "debug": False},
+    }
+    data = Source(cases) if isinstance(cases, list) else cases
+    return predict(data, runs, run_dir=run_dir, **{**given, **changes})
+
+
+def table(path):
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("trained") / "run")
+
+
+@pytest.fixture(scope="module")
+def dicom_phantom(phantom_root):
+    source = Phantom(phantom_root, n_cases=1, spacing_mm=(6, 6, 12), image_format="dicom")
+    return source.cases()[0]
+
+
+@pytest.fixture(scope="module")
+def done(phantoms, dicom_phantom, run, tmp_path_factory):
+    """Two phantoms in NIfTI and one in DICOM, predicted by something that finds tissue."""
+    folder = tmp_path_factory.mktemp("predicted")
+    series = replace(dicom_phantom, name="series")
+    assert predicted([*phantoms[:2], series], run, folder, probability=True) == 3
+    return PredictionFolder(folder)
+
+
+def test_the_mask_has_the_study_s_own_grid_to_the_last_digit(done, phantoms):
+    scan, mask = (nib.load(path) for path in (phantoms[0].image, done.mask("phantom_000")))
+    assert mask.shape == scan.shape
+    np.testing.assert_array_equal(mask.affine, scan.affine)
+    for field in nifti.PLACE_FIELDS:
+        np.testing.assert_array_equal(mask.header[field], scan.header[field])
+    assert set(np.unique(mask.dataobj)) == {0, 1}
+
+
+def test_a_dicom_study_gets_a_dicom_seg_that_holds_the_same_mask(done, dicom_phantom):
+    scan = dicom.read(dicom_phantom.image)
+    mask = nifti.read(done.mask("series"))
+    np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
+    seg = dicom_seg.read(done.seg("series"))
+    np.testing.assert_array_equal(seg.onto(scan).array > 0.5, mask.array > 0)
+    assert not done.seg("phantom_000").exists()
+
+
+def test_the_probability_is_read_as_0_to_1_and_agrees_with_the_mask(done):
+    probability, mask = (
+        np.asarray(nib.load(path).dataobj)
+        for path in (done.probability("phantom_000"), done.mask("phantom_000"))
+    )
+    assert 0 <= probability.min() < probability.max() == pytest.approx(1)
+    assert probability[mask == 1].min() > 0.5 - 1 / 255
+    assert probability[mask == 0].max() < 0.5 + 1 / 255
+
+
+def test_tables_and_records_hold_the_measurements(done, run):
+    rows = table(done.cases)
+    assert [row["name"] for row in rows] == ["phantom_000", "phantom_001", "series"]
+    study = json.loads(done.study("phantom_000").read_text(encoding="utf-8"))
+    mask = nifti.read(done.mask("phantom_000"))
+    assert study["measurement"]["volume_ml"] == pytest.approx(mask.nonzero_ml)
+    assert float(rows[0]["volume_ml"]) == pytest.approx(mask.nonzero_ml, abs=1e-3)
+    assert study["runs"][0]["path"] == str(run)
+    assert set(study["seconds"]) == {"read", "segment", "measure", "write"}
+    assert not done.failures.exists()
+    assert done.preview("phantom_000").stat().st_size > 10_000
+    assert done.load_record()["failed"] == []
+
+
+def test_finished_studies_are_skipped(done, phantoms, run, capsys):
+    before = done.mask("phantom_000").stat().st_mtime_ns
+    predicted(phantoms[:2], run, done.path, probability=True)
+    assert capsys.readouterr().out.count("(was there)") == 2
+    assert done.mask("phantom_000").stat().st_mtime_ns == before
+
+
+def test_other_weights_or_settings_predict_anew(phantoms, run, tmp_path, capsys):
+    def again(runs, **changes):
+        predicted(phantoms[:1], runs, tmp_path / "out", **changes)
+        return "(was there)" not in capsys.readouterr().out
+
+    assert again(run)
+    assert not again(run)
+    assert again(run, mirror="x")
+    assert again(write_run(tmp_path / "other", above_hu=30), mirror="x")
+    assert again(tmp_path / "other", mirror="x", detection_ml=20.0)
+
+
+def test_a_mask_is_never_left_to_an_older_record(phantoms, run, tmp_path, monkeypatch):
+    """Stopped between the mask and the record, the study counts as not done."""
+    out, other = PredictionFolder(tmp_path / "out"), write_run(tmp_path / "other", above_hu=60)
+    predicted(phantoms[:1], run, out.path, probability=True)
+    first = nifti.read(out.mask("phantom_000")).array
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pleural.predict.preview", stopped)
+        predicted(phantoms[:1], other, out.path)
+    assert not np.array_equal(nifti.read(out.mask("phantom_000")).array, first)
+    assert not out.study("phantom_000").exists()
+    assert not out.probability("phantom_000").exists()
+    assert not out.record.exists()
+    predicted(phantoms[:1], run, out.path)
+    np.testing.assert_array_equal(nifti.read(out.mask("phantom_000")).array, first)
+
+
+def test_the_same_run_by_another_path_is_the_same_run(phantoms, run, tmp_path, capsys, monkeypatch):
+    predicted(phantoms[:1], run, tmp_path / "out")
+    monkeypatch.chdir(run.parent)
+    predicted(phantoms[:1], run.name, tmp_path / "out")
+    assert "(was there)" in capsys.readouterr().out
+    study = PredictionFolder(tmp_path / "out").load_study("phantom_000")
+    assert study["runs"][0]["path"] == str(run)
+
+
+def test_a_study_that_fails_is_told_and_the_others_go_on(phantoms, run, tmp_path):
+    torn, damaged = tmp_path / "torn.nii.gz", tmp_path / "damaged.zip"
+    torn.write_bytes(phantoms[0].image.read_bytes()[:2000])
+    damaged.write_bytes(b"no zip")
+    cases = [Case("torn", "torn", torn), Case("zip", "zip", damaged), *phantoms[:1]]
+    out = PredictionFolder(tmp_path / "out")
+    with pytest.raises(InputError, match=r"2 of 3 studies failed.*failures.csv"):
+        predicted(cases, run, out.path)
+    assert [row["name"] for row in table(out.cases)] == ["phantom_000"]
+    by_name = {failure["name"]: failure["reason"] for failure in table(out.failures)}
+    assert "cannot be read as NIfTI" in by_name["torn"]
+    assert "cannot be unpacked" in by_name["zip"]
+    assert out.load_record()["failed"] == ["torn", "zip"]
+    shutil.copy(phantoms[1].image, torn)
+    cases = [Case("torn", "torn", torn), *phantoms[:1]]
+    assert predicted(cases, run, out.path) == 2
+    assert not out.failures.exists()
+
+
+def test_what_would_fail_for_every_study_fails_at_the_door(phantoms, run, tmp_path):
+    evil = write_run(tmp_path / "evil", model={"_target_": "os.system", "command": "true"})
+    with pytest.raises(InputError, match=r"os.system, which is not a class of"):
+        predicted(phantoms, evil, tmp_path / "out")
+    with pytest.raises(InputError, match="axes among x, y and z; got l, r"):
+        predicted(phantoms, run, tmp_path / "out", mirror="lr")
+    with pytest.raises(InputError, match="device=gpu"):
+        predicted(phantoms, run, tmp_path / "out", device="gpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unforeseen_fault_fails_one_study_only(phantoms, run, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("what nobody thought of")
+
+    monkeypatch.setattr("pleural.predict.measure", broken)
+    with pytest.raises(InputError, match="1 of 1 studies failed"):
+        predicted(phantoms[:1], run, tmp_path)
+    assert "what nobody thought of" in table(PredictionFolder(tmp_path).failures)[0]["reason"]
+    with pytest.raises(ZeroDivisionError):
+        predicted(phantoms[:1], run, tmp_path, debug=True)
+
+
+def test_a_scan_that_is_no_ct_fails_with_its_finding(phantoms, run, tmp_path):
+    scan = nifti.read(phantoms[0].image)
+    nifti.write(scan.with_array((scan.array.clip(0) + 1).astype(np.int16)), tmp_path / "mr.nii.gz")
+    with pytest.raises(InputError, match="studies failed"):
+        predicted([Case("mr", "mr", tmp_path / "mr.nii.gz")], run, tmp_path / "out")
+    assert "not in HU" in table(tmp_path / "out" / "failures.csv")[0]["reason"]
+
+
+def test_held_out_predicts_each_case_by_its_own_fold(phantoms, tmp_path):
+    a, b, c = phantoms
+    for name, training, validation in (("0", (b,), (a,)), ("1", (a,), (b,))):
+        write_run(tmp_path / "cv" / name, training, validation)
+    out = PredictionFolder(tmp_path / "out")
+    predicted(phantoms, tmp_path / "cv", out.path, held_out=True)
+    by_run = {
+        case.name: [one["path"][-1] for one in out.load_study(case.name)["runs"]]
+        for case in phantoms
+    }
+    assert by_run == {a.name: ["0"], b.name: ["1"], c.name: ["0", "1"]}
+    assert not any(row["trained_on"] == "True" for row in table(out.cases))
+
+
+def test_held_out_leaves_out_what_every_run_trained_on(phantoms, tmp_path, capsys):
+    run = write_run(tmp_path / "run", phantoms[:2], phantoms[2:])
+    out = PredictionFolder(tmp_path / "out")
+    assert predicted(phantoms, run, out.path, held_out=True) == 1
+    assert out.load_record()["left_out"] == [case.name for case in phantoms[:2]]
+    assert "left out" in capsys.readouterr().out
+
+
+def test_a_prediction_of_a_training_case_is_marked(phantoms, tmp_path):
+    run = write_run(tmp_path / "run", phantoms[:1], phantoms[1:2])
+    predicted(phantoms[:2], run, tmp_path / "out")
+    marks = [row["trained_on"] for row in table(tmp_path / "out" / "cases.csv")]
+    assert marks == ["True", "False"]
+
+
+def test_every_study_below_a_folder_is_found(dicom_phantom, phantoms, run, tmp_path):
+    """DICOM at any depth, several series of a patient, a zip, NIfTI, and things that are none."""
+    inbox = tmp_path / "in"
+    shutil.copytree(dicom_phantom.image, inbox / "A" / "1" / "ct")
+    shutil.copytree(dicom_phantom.image, inbox / "A" / "2" / "ct")
+    shutil.make_archive(str(inbox / "B"), "zip", dicom_phantom.image)
+    shutil.copy(phantoms[0].image, inbox / "C.nii.gz")
+    (inbox / "viewer").mkdir()
+    (inbox / "viewer" / "readme.txt").write_text("hello")
+    out = PredictionFolder(tmp_path / "out")
+    assert predicted(Folder(inbox), run, out.path) == 4
+    assert [row["name"] for row in table(out.cases)] == ["A_1", "A_2", "B", "C"]
+    masks = [nifti.read(out.mask(name)).array for name in ("A_1", "A_2", "B")]
+    assert all(np.array_equal(mask, masks[0]) for mask in masks)
+    assert out.seg("B").exists()
+
+
+def test_the_real_scans_are_predicted_from_dicom(plethora_root, run, tmp_path):
+    series = next((plethora_root / "subset" / "LUNG1-016").rglob("*.dcm")).parent
+    predicted([Case("LUNG1-016", "LUNG1-016", series)], run, tmp_path)
+    scan = dicom.read(series)
+    mask = nifti.read(PredictionFolder(tmp_path).mask("LUNG1-016"))
+    assert mask.shape == scan.shape
+    seg = dicom_seg.read(PredictionFolder(tmp_path).seg("LUNG1-016"))
+    np.testing.assert_array_equal(seg.onto(scan).array > 0.5, mask.array > 0)
+
+
+def test_a_series_that_a_dicom_seg_cannot_refer_to_still_gets_its_mask(
+    dicom_phantom, run, tmp_path
+):
+    series = shutil.copytree(dicom_phantom.image, tmp_path / "series")
+    for path in series.iterdir():
+        one = pydicom.dcmread(path)
+        del one.FrameOfReferenceUID
+        one.save_as(path)
+    out = PredictionFolder(tmp_path / "out")
+    assert predicted([Case("a", "a", series)], run, out.path) == 1
+    assert out.mask("a").exists()
+    assert not out.seg("a").exists()
+    assert "FrameOfReferenceUID is missing" in out.load_study("a")["no_seg"]
