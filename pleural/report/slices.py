@@ -1,0 +1,85 @@
+"""A study as its axial slices are looked at: cropped to the patient, outlined by what marks it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from contourpy import contour_generator
+
+from pleural import io
+from pleural.preprocess import body_box
+from pleural.volume import Volume
+
+PREDICTION, REFERENCE = "prediction", "reference"
+MARGIN_MM = 5.0
+THICK_MM = 2.5  # thinner slices are averaged up to this: there are fewer to look through
+
+
+@dataclass(frozen=True)
+class Slices:
+    """A scan in HU and its masks (boolean) on one grid, RAS+; ``masks`` by whose they are."""
+
+    scan: Volume
+    masks: dict[str, Volume]
+
+    @classmethod
+    def read(cls, image: Path, masks: Mapping[str, Path]) -> Slices:
+        """Cropped to the body in X and Y. Thin slices are averaged, two or more to one.
+
+        Raises:
+            InputError: a file is missing or unfit, or no body is in the scan.
+        """
+        scan = io.read(image).reoriented()
+        x, y, _ = body_box(scan, MARGIN_MM)
+        scan = scan.cropped((x, y, slice(None)))
+        z_mm = scan.spacing_mm[2]
+        n_averaged = int(THICK_MM / z_mm + 1e-3)
+        if n_averaged > 1:
+            scan = scan.resampled((None, None, n_averaged * z_mm))
+        return cls(scan, {who: _placed(io.read(path), scan) for who, path in masks.items()})
+
+    @property
+    def interest(self) -> np.ndarray:
+        """A number for each slice, in voxels: how much the model and the reference differ.
+
+        Where only one of both is there: how much it marks.
+        """
+        marked = [self.masks[who].array for who in (PREDICTION, REFERENCE) if who in self.masks]
+        if not marked:
+            return np.zeros(self.scan.shape[2], int)
+        differing = marked[0] ^ marked[1] if len(marked) == 2 else marked[0]
+        return np.count_nonzero(differing, axis=(0, 1))
+
+    def heights_mm(self) -> np.ndarray:
+        """Where the middle of each slice lies along the patient, growing towards the head."""
+        x, y, n = self.scan.shape
+        centres = np.stack([np.full(n, x / 2), np.full(n, y / 2), np.arange(n), np.ones(n)])
+        return (self.scan.affine @ centres)[2]
+
+
+def outlines(mask: np.ndarray, spacing_mm: tuple[float, float]) -> list[np.ndarray]:
+    """Closed lines around what a slice ``(X, Y)`` marks, half-way to the voxels outside.
+
+    Points ``(n, 2)`` along X and Y, in mm from the centre of the first voxel; of a straight piece
+    only its ends.
+    """
+    padded = np.pad(mask.T.astype(np.float32), 1)  # so that lines close at the edge of the scan
+    return [
+        (_corners(line) - 1) * spacing_mm
+        for line in contour_generator(z=padded).lines(0.5)
+        if isinstance(line, np.ndarray)
+    ]
+
+
+def _placed(mask: Volume, grid: Volume) -> Volume:
+    share = mask.with_array((mask.array != 0).astype(np.float32)).onto(grid).array
+    return Volume(share >= 0.5, grid.affine)
+
+
+def _corners(line: np.ndarray) -> np.ndarray:
+    steps = np.diff(line, axis=0)
+    turns = 1 + np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1))
+    return line[[0, *turns, -1]]
