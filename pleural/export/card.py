@@ -1,0 +1,309 @@
+"""What an exported network says of itself: to programs as JSON, to people as a model card.
+
+Neither names a case or a patient, since both are made to be passed on; scans are identified by
+the SHA-256 of their content.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pleural.errors import InputError
+from pleural.io.whole import read_json
+from pleural.prepared import AIR
+from pleural.preprocess import BODY_ABOVE_HU, BODY_GRID_MM, TABLE_THICKNESS_MM
+from pleural.run_folder import CONFIG, versions
+from pleural.statistics import few, mean
+from pleural.summary_text import shown
+from pleural.trained import Run, Trained
+
+FORMAT = 1  # of model.json: raise it when a key changes its meaning
+INPUT, OUTPUT = "image", "logits"
+TASK = "Pleural effusion on chest CT"
+NO_DEVICE = (
+    "Not a medical device. For research. Nothing here is validated or cleared for diagnosis or "
+    "treatment."
+)
+NOT_STATED = "not stated"
+PHANTOM = "pleural.data.phantom.Phantom"
+INTENDED_USE = (
+    "Research on finding pleural effusion on chest CT and measuring it in mL, under the eyes of "
+    "someone who can read such scans."
+)
+CHOSEN_BY = "Validation scans choose the best epoch, so on others expect less."
+PARTS = ("training", "validation")
+HASH_SHOWN = 12
+MEASURES = {  # and the decimals to show
+    "dice": ("Dice", 3),
+    "nsd": ("surface Dice", 3),
+    "hd95_mm": ("HD95, mm", 1),
+    "sensitivity": ("sensitivity, of voxels", 3),
+    "precision": ("precision, of voxels", 3),
+    "absolute_volume_error_ml": ("absolute volume error, mL", 1),
+}
+SCHEMA = "https://project-monai.github.io/schema/meta_schema_20240725.json"
+
+Json = dict[str, Any]
+
+
+def description(run: Run, trained: Trained, data_licence: str | None) -> Json:
+    """``model.json`` without what is only known of the written ONNX file."""
+    window: Any = trained.inferer
+    patch = list(window.roi_size)
+    tensor = {"axes": "B C X Y Z", "shape": ["batch", 1, *patch], "dtype": "float32"}
+    return {
+        "format": FORMAT,
+        "task": TASK,
+        "warning": NO_DEVICE,
+        "input": {"name": INPUT, **tensor, "range": [-1, 1]},
+        "output": {
+            "name": OUTPUT,
+            **tensor,
+            "classes": ["pleural effusion"],
+            "meaning": "probability = 1 / (1 + exp(-logit)), of each voxel by itself",
+        },
+        "preprocessing": _preprocessing(trained),
+        "inference": {
+            "patch_size": patch,
+            "overlap": window.overlap,
+            "blending": str(window.mode.value),
+            "sigma_of_patch": window.sigma_scale,
+            "blended": OUTPUT,
+        },
+        "postprocessing": {
+            "resampling": "probability, as in preprocessing, onto the study's grid; 0 outside",
+            "threshold": trained.threshold,
+            "threshold_on": "the study's own grid",
+        },
+        "parameters": sum(weights.numel() for weights in trained.net.parameters()),
+        "weights_sha256": run.weights_sha256,
+        "training_image_sha256": [case["image_sha256"] for case in _cases(run, "training")],
+        "training_data_licence": data_licence or NOT_STATED,
+        "versions": versions() | {name: version(name) for name in ("onnx", "onnxruntime")},
+    }
+
+
+def _preprocessing(trained: Trained) -> Json:
+    chest_ct: Any = trained.preprocess
+    return {
+        "orientation": "RAS",
+        "crop_to_body": chest_ct.crop_to_body,
+        "body": {
+            "rule": (
+                "on a coarse grid, the largest connected part above a HU after an opening with an "
+                "axial disc; its bounding box and a margin are kept"
+            ),
+            "above_hu": BODY_ABOVE_HU,
+            "grid_mm": BODY_GRID_MM,
+            "disc_diameter_mm": TABLE_THICKNESS_MM,
+            "margin_mm": chest_ct.margin_mm,
+        },
+        "window_hu": list(chest_ct.window_hu),
+        "window_becomes": [-1, 1],
+        "spacing_mm": list(chest_ct.spacing_mm),
+        "resampling": (
+            "first corner kept; mean over a voxel's own width, linear where it grows finer; null "
+            "keeps the study's spacing"
+        ),
+        "padding": AIR,
+        "padded_to": list(trained.patch_size),
+        "padded_at": "the far end of each axis",
+    }
+
+
+def properties(about: Json) -> dict[str, str]:
+    """The same for the metadata of the ONNX file, so that it explains itself when alone."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()
+    }
+
+
+def metadata(about: Json) -> Json:
+    """``configs/metadata.json`` of a MONAI bundle, after its schema of July 2024."""
+    shape = {"num_channels": 1, "spatial_shape": about["inference"]["patch_size"]}
+    patch = {"type": "image", **shape, "dtype": "float32", "is_patch_data": True}
+    image = {"format": "hounsfield", "modality": "CT", "value_range": [-1, 1]}
+    pred = {"format": "segmentation", "value_range": []}
+    found = about["versions"]
+    return {
+        "schema": SCHEMA,
+        "version": found["pleural"],
+        "changelog": {},
+        "monai_version": found["monai"],
+        "pytorch_version": found["torch"],
+        "numpy_version": found["numpy"],
+        "required_packages_version": {"nibabel": found["nibabel"], "scipy": version("scipy")},
+        "name": TASK,
+        "task": f"{TASK}: segmentation",
+        "description": "Logits of pleural effusion from patches of a chest CT. See docs/README.md.",
+        "authors": NOT_STATED,
+        "copyright": NOT_STATED,
+        "data_source": f"Licence of the training data: {about['training_data_licence']}",
+        "data_type": "nibabel",
+        "image_classes": "one channel, a window of HU scaled to [-1, 1]",
+        "pred_classes": "one channel, logits of pleural effusion",
+        "intended_use": NO_DEVICE,
+        "network_data_format": {
+            "inputs": {"image": {**patch, **image, "channel_def": {"0": "CT"}}},
+            "outputs": {"pred": {**patch, **pred, "channel_def": {"0": "pleural effusion"}}},
+        },
+    }
+
+
+def evaluation_of(run: Run, folder: str | Path) -> Json:
+    """``summary.json`` of an evaluation; ``predicted`` is what it says of its predictions.
+
+    Raises:
+        InputError: it is no evaluation, or not of predictions by this run.
+    """
+    result = read_json(Path(folder).expanduser() / "summary.json")
+    try:
+        predicted = (result or {})["sources"]["model"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder}: no summary.json of task=evaluate there") from error
+    if run.weights_sha256 not in [one["weights_sha256"] for one in predicted.get("runs", [])]:
+        raise InputError(
+            f"{folder}: judges {predicted['folder']}, which was not predicted by {run.path}, so "
+            "its figures do not belong on this card"
+        )
+    assert result is not None
+    return result | {"predicted": predicted}
+
+
+def card(run: Run, about: Json, evaluation: Json | None) -> str:
+    """Markdown; without an evaluation, it gives the figures of the validation."""
+    config = yaml.safe_load((run.path / CONFIG).read_text(encoding="utf-8"))
+    source = config.get("data", {}).get("_target_", "not recorded")
+    figures = _validated(run) if evaluation is None else _evaluated(run, evaluation)
+    sections = {
+        "Intended use": [INTENDED_USE],
+        "Limits": _limits(run),
+        "Training data": _data(run, source, about["training_data_licence"]),
+        "Training": _training(run, about),
+        f"Figures: {'validation only' if evaluation is None else 'evaluation'}": figures,
+        "Files": _files(about),
+    }
+    head = [f"# {TASK}: model card", f"**{NO_DEVICE}**"]
+    if source == PHANTOM:
+        head.append("**Trained on synthetic chests: for trying the software, not on patients.**")
+    body = [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items()]
+    return "\n\n".join([*head, *body]) + "\n"
+
+
+def _limits(run: Run) -> Iterator[str]:
+    volumes = [case["volume_ml"] for case in _cases(run, "training")]
+    if positive := [ml for ml in volumes if ml > 0]:
+        yield f"- It learnt from effusions of {_range(positive)} mL."
+    if 0 not in volumes:
+        yield "- It was never shown a scan known to be free of effusion: expect it to invent some."
+    yield "- Scanners, protocols and diseases other than those of its data are unknown to it."
+    yield "- Nothing is known of children, of drained or operated chests, or of contrast phases."
+    yield "- At thin rims, and beside collapsed lung, human readers differ as well."
+
+
+def _data(run: Run, source: str, licence: str) -> Iterator[str]:
+    yield from (f"Source: `{source}`. Licence: **{licence}**.", "")
+    if licence == NOT_STATED:
+        yield "Find out what the data's terms say of networks trained on them before passing it on."
+        yield ""
+    for part in PARTS:
+        cases = _cases(run, part)
+        patients = len({case["patient"] for case in cases})
+        volumes = f", {_range([case['volume_ml'] for case in cases])} mL" if cases else ""
+        of = f"{patients} patient{'s' * (patients != 1)}"
+        yield f"- {part}: n = {len(cases)} scan{'s' * (len(cases) != 1)} (of {of}){volumes}"
+    yield from ("", "| scan (SHA-256) | part | mL |", "|---|---|---|")
+    for part in PARTS:
+        for case in _cases(run, part):
+            yield f"| `{case['image_sha256'][:HASH_SHOWN]}` | {part} | {case['volume_ml']:.1f} |"
+
+
+def _training(run: Run, about: Json) -> Iterator[str]:
+    record = run.record
+    size = " x ".join(str(n) for n in about["inference"]["patch_size"])
+    yield f"- {about['parameters'] / 1e6:.2f} million parameters, patches of {size} voxels"
+    if "epochs" in record:
+        yield (
+            f"- {record['epochs']} epochs ({record['patches']} patches) in "
+            f"{record['seconds']['train'] / 60:.0f} minutes, {record['precision']}, seed "
+            f"{record['seed']}; the best epoch was {record['best_epoch']} (counted from 0)"
+        )
+    if not record.get("finished"):
+        yield "- **stopped, or exported, before the training was finished**"
+    made = record.get("versions", {})
+    yield f"- made with {', '.join(f'{name} {it}' for name, it in made.items()) or 'not recorded'}"
+    yield f"- weights: SHA-256 `{about['weights_sha256']}`"
+
+
+def _validated(run: Run) -> Iterator[str]:
+    scores = [case for case in run.record.get("cases", []) if case["reference_ml"] > 0]
+    if not scores:
+        yield "None: no scan with effusion validated this network."
+        return
+    patient = {case["name"]: case["patient"] for case in _cases(run, "validation")}
+    dice = mean([case["dice"] for case in scores], [patient[case["name"]] for case in scores])
+    yield f"Mean Dice {shown(asdict(dice))} [95 % interval], n = {dice.n} patients. {CHOSEN_BY}"
+    yield from _warning(few(dice.n))
+    yield from ("", "| Dice | reference mL | predicted mL |", "|---|---|---|")
+    for case in scores:
+        volumes = f"{case['reference_ml']:.1f} | {case['predicted_ml']:.1f}"
+        yield f"| {case['dice']:.3f} | {volumes} |"
+
+
+def _evaluated(run: Run, evaluation: Json) -> Iterator[str]:
+    model, predicted = evaluation["readers"]["model"], evaluation["predicted"]
+    yield (
+        f"{model['n_cases']} scans: {model['n_with_effusion']} with effusion, "
+        f"{model['n_without']} without; {len(model['missed'])} missed."
+    )
+    if (together := len(predicted["runs"])) > 1:
+        held_out = predicted.get("held_out")
+        how = "each scan by those that did not train on it" if held_out else "averaged"
+        yield f"Predicted by {together} networks, {how}; this is one of them."
+    if predicted.get("mirror"):
+        yield f"Predicted mirrored along {predicted['mirror']} as well; unmirrored, figures differ."
+    if {case["name"] for case in _cases(run, "validation")} & set(evaluation["files"]):
+        yield f"Some validated the network. {CHOSEN_BY}"
+    yield from _warning(model["warning"])
+    yield from ("", "| with effusion | mean [95 % interval] | n patients |", "|---|---|---|")
+    for key, (name, decimals) in MEASURES.items():
+        one = model["mean"][key]
+        yield f"| {name} | {shown(one, decimals)} | {one['n']} |"
+    yield from ("", f"Tolerance of the surface Dice: {evaluation['tolerance_mm']:g} mm.")
+    detection = model["detection"]
+    for key in ("sensitivity", "specificity"):
+        one = detection[key]
+        limit = f"{detection['threshold_ml']:g} mL"
+        yield f"Detection at {limit}: {key} {shown(one)}, n = {one['n']}."
+
+
+def _files(about: Json) -> Iterator[str]:
+    apart = about["largest_probability_differences"]
+    yield f"- `model.onnx`: SHA-256 `{about['onnx_sha256']}`"
+    yield (
+        f"- its probabilities differ from torch's by up to {apart['onnxruntime']:.1e} in ONNX "
+        f"Runtime; those of torch in bf16 by {apart['torch_bf16']:.1e}"
+    )
+    yield "- `model.json`: how a study is prepared, predicted and put back"
+    yield "- code: Apache-2.0; who passes the weights on answers for the terms of the data"
+
+
+def _warning(text: str | None) -> list[str]:
+    return [f"**{text}.**"] if text else []
+
+
+def _cases(run: Run, part: str) -> Sequence[Mapping[str, Any]]:
+    cases: Sequence[Mapping[str, Any]] = run.record.get("split", {}).get(part, [])
+    return cases
+
+
+def _range(volumes_ml: Sequence[float]) -> str:
+    low, high = f"{min(volumes_ml):.0f}", f"{max(volumes_ml):.0f}"
+    return low if low == high else f"{low} to {high}"
