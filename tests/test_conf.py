@@ -1,5 +1,6 @@
 """Every option of every group is found, composed and built."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ COUNTS = {
     "optimizer": 2,
     "preprocess": 2,
     "scheduler": 4,
-    "task": 1,
+    "task": 6,
     "trainer": 5,
 }
 OPTIONS = {
@@ -116,6 +117,22 @@ def test_an_experiment_composes_into_a_task(tmp_path, option):
     config = composed(tmp_path, f"experiment={option}")
     assert not OmegaConf.missing_keys(config)
     assert callable(instantiate(config.task, _convert_="all"))
+
+
+ASKED = {
+    "predict": ["task.runs=r"],
+    "evaluate": ["task.predictions=p"],
+    "report": ["task.run=r"],
+    "export": ["task.run=r"],
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS["task"])
+def test_a_task_names_a_function_of_its_own_name_and_all_its_arguments(tmp_path, option):
+    config = composed(tmp_path, f"task={option}", *ASKED.get(option, []))
+    task = instantiate(config.task, _convert_="all")
+    assert task.func.__name__ == option
+    inspect.signature(task.func).bind(**task.keywords)
 
 
 PATCHES = {"default": (96, 96, 48), "quick": (96, 64, 48)}

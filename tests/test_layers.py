@@ -10,20 +10,30 @@ ROOT = Path(__file__).parents[1]
 # From the ground up; modules of one layer do not import each other. A folder's name stands for
 # all of its modules that are not named themselves.
 LAYERS = [
-    ["errors", "volume", "dice", "hardware", "schedule", "loss", "model"],
-    ["io.whole", "io.dicom_write", "io.find", "anatomy"],
-    ["io.dicom_geometry", "io.nifti"],
+    ["errors", "volume", "dice", "hardware", "schedule", "loss", "model", "clock", "statistics"],
+    ["settings"],
+    ["io.whole", "io.dicom_write", "io.find", "anatomy", "metrics", "summaries", "summary_text"],
+    ["io.dicom_geometry", "io.nifti", "io.archive"],
     ["io.dicom"],
+    ["io.dicom_seg"],
     ["io"],
-    ["data.case", "preprocess", "run_folder", "figures"],
-    ["data.split", "data.phantom", "data.folder", "data.table", "data.plethora"],
-    ["prepared", "trainer", "sweep", "history"],
+    ["data.case", "preprocess", "run_folder", "prediction_folder", "measure"],
+    [
+        "data.split",
+        "data.phantom",
+        "data.folder",
+        "data.table",
+        "data.plethora",
+        "trained",
+        "figures",
+    ],
+    ["prepared", "trainer", "sweep", "history", "held_out"],
     ["dataset", "segmenter"],
-    ["judgement", "loop"],
-    ["train"],
+    ["judgement", "loop", "predictions"],
+    ["train", "predict", "evaluate", "audit", "report", "export"],
     ["config"],
 ]
-KNOW_HYDRA = {"config", "sweep"}
+KNOW_HYDRA = {"config", "settings", "sweep", "trained"}
 
 
 def modules():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,53 @@ def test_the_default_task_trains_and_tells(tmp_path, phantoms, data):
     assert "loss" in done.stderr or "loss" in done.stdout  # the progress bar
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert record["epochs"] == 2
+
+
+@pytest.fixture(scope="module")
+def cross_validated(phantoms, phantom_root, tmp_path_factory):
+    """Three folds, trained by one command, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("cross_validated")
+    data = f"data.root={phantom_root}"
+    done = run(folder, "-m", "name=cv", data, *SMALL, "trainer=smoke", "fold=0,1,2")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_sweep_started_again_skips_what_finished(cross_validated, data):
+    runs = sorted((cross_validated / "outputs" / "train" / "cv").glob("*/best.pt"))
+    assert len(runs) == 3
+    shutil.rmtree(runs[2].parent)  # as if it had been stopped there
+    kept = [path.stat().st_mtime_ns for path in runs[:2]]
+    again = run(cross_validated, "-m", "name=cv", data, *SMALL, "trainer=smoke", "fold=0,1,2")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("finished before") == 2
+    assert [path.stat().st_mtime_ns for path in runs[:2]] == kept
+    assert runs[2].exists()
+
+
+def test_folders_are_handed_from_task_to_task(cross_validated, data):
+    """Cross-validation to an out-of-fold figure, then the report of it, as the README has it."""
+    cases = [data, *SMALL[:2]]
+    for arguments, told in (
+        (["task=predict", "task.runs=outputs/train/cv", "task.held_out=true"], "[3/3]"),
+        (["task=evaluate", "task.predictions=outputs/predict/cv"], "| phantom_001 | model"),
+        (["task=report", "task.run=outputs/evaluate/cv"], "report.html"),
+    ):
+        done = run(cross_validated, *arguments, "name=cv", *cases)
+        assert done.returncode == 0, done.stderr
+        assert told in done.stdout
+    summary = cross_validated / "outputs" / "evaluate" / "cv" / "summary.json"
+    dice = json.loads(summary.read_text(encoding="utf-8"))["readers"]["model"]["mean"]["dice"]
+    assert dice["n"] == 3
+    page = cross_validated / "outputs" / "report" / "cv" / "report.html"
+    assert "phantom_001" in page.read_text(encoding="utf-8")
+
+
+def test_a_data_set_is_audited(tmp_path, phantoms, data):
+    done = run(tmp_path, "task=audit", data, *SMALL[:2])
+    assert done.returncode == 0, done.stderr
+    (page,) = tmp_path.glob("outputs/audit/*/audit.md")
+    assert "phantom_002" in page.read_text(encoding="utf-8")
 
 
 def test_a_sweep_ends_with_a_table(tmp_path, phantoms, data):
@@ -105,6 +153,8 @@ def test_help_shows_groups_options_and_examples(tmp_path):
         (["loss.pos_wieght=3"], ["did you mean loss.pos_weight?"]),
         (["data=plethora"], ["data.root is missing", "subset_masks"]),
         (["data=folder", "data.root=EMPTY"], ["EMPTY", "imagesTr"]),
+        (["task=predict", "data.root=EMPTY"], ["task.runs is missing"]),
+        (["task=evaluate", "task.predictions=EMPTY/no"], ["EMPTY/no", "no such folder"]),
     ],
 )
 def test_bad_input_gets_a_sentence(tmp_path, arguments, words):

@@ -1,0 +1,121 @@
+"""Memory and time of predicting one study, by its size: peak resident memory of the whole process.
+
+    python benchmarks/prediction.py
+    python benchmarks/prediction.py --runs outputs/train/RUN --slices 110 600
+
+Writes one synthetic chest of 512 x 512 voxels for each number of slices, as a DICOM series and as
+NIfTI, predicts it with `python run.py task=predict`, and prints a table in Markdown. Without
+--runs, the default model is used with weights of two steps of training: what it finds makes no
+difference to time and memory. Times depend on the machine; leave it alone meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from pleural.anatomy import chest
+from pleural.io import dicom, nifti
+from pleural.run_folder import versions
+from pleural.volume import Volume
+
+ROOT = Path(__file__).resolve().parents[1]
+IN_PLANE = 512
+STAGES = ("read", "segment", "measure", "write")
+
+
+def study(n_slices: int) -> Volume:
+    """A chest of 36 x 36 x 30 cm whatever the number of slices."""
+    coarse_mm = (2.8, 2.8, 5.0)
+    coarse = chest(0, 600, spacing_mm=coarse_mm, shape=(128, 128, 60), codes="LPS").scan
+    slices = np.arange(n_slices) * 60 // n_slices
+    array = coarse.array.repeat(4, axis=0).repeat(4, axis=1)[:, :, slices]
+    scale = np.diag([0.25, 0.25, 60 / n_slices, 1])
+    return Volume(np.asfortranarray(array), coarse.affine @ scale)
+
+
+def peak_gb_of(command: list[str], folder: Path) -> float:
+    """Peak resident memory of a process that must end well."""
+    process = subprocess.Popen(command, cwd=folder)
+    peak_kb = [0]
+
+    def watch() -> None:  # the kernel's own high-water mark, read until the process is gone
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            try:
+                lines = status.read_text().splitlines()
+            except OSError:
+                return
+            found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+            peak_kb[0] = max([*peak_kb, *found])
+            stop.wait(0.05)
+
+    stop = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = process.wait()
+    watcher.join()
+    if code:
+        raise SystemExit(f"{' '.join(command)} ended with {code}")
+    return peak_kb[0] / 2**20
+
+
+def trained(folder: Path) -> Path:
+    options = ["trainer=smoke", "data.n_cases=2", "n_folds=2", "dataset.steps_per_epoch=2"]
+    command = [sys.executable, str(ROOT / "run.py"), *options, f"hydra.run.dir={folder}/run"]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return folder / "run"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, help="a run folder; default: one made for this")
+    parser.add_argument("--slices", type=int, nargs="+", default=[110, 300, 600])
+    parser.add_argument("--formats", nargs="+", default=["dicom", "nifti"])
+    options = parser.parse_args()
+    lines = [["slices", "format", "peak GB", *(f"{stage} s" for stage in STAGES), "all s"]]
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        runs = options.runs.absolute() if options.runs else trained(folder)
+        for n_slices in options.slices:
+            for kind in options.formats:
+                data = folder / f"{kind}_{n_slices}"
+                if kind == "dicom":
+                    dicom.write_series(study(n_slices), data / "study", patient_id="benchmark")
+                else:
+                    nifti.write(study(n_slices), data / "study.nii.gz")
+                out = folder / "out" / data.name
+                peak_gb = peak_gb_of(
+                    [
+                        *(sys.executable, str(ROOT / "run.py"), "task=predict"),
+                        *(f"task.runs={runs}", "data=folder", f"data.root={data}"),
+                        f"hydra.run.dir={out}",
+                    ],
+                    folder,
+                )
+                record = json.loads((out / "studies" / "study.json").read_text(encoding="utf-8"))
+                seconds = [record["seconds"][stage] for stage in STAGES]
+                shown = [f"{s:.1f}" for s in (*seconds, sum(seconds))]
+                lines.append([str(n_slices), kind, f"{peak_gb:.2f}", *shown])
+    lines.insert(1, ["---"] * len(lines[0]))
+    print("\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
+    about = versions()
+    print(
+        f"512 x 512 voxels a slice, one study each (n = 1); {about['machine']}, "
+        f"{os.environ.get('OMP_NUM_THREADS', 'all')} threads, torch {about['torch']}, MONAI "
+        f"{about['monai']}, Python {about['python']}; code {about['code'][:10]}."
+    )
+
+
+if __name__ == "__main__":
+    main()
