@@ -119,18 +119,31 @@ def test_a_job_that_fails_does_not_end_the_sweep(tmp_path, phantoms, data):
     assert "nobody" in done.stderr
 
 
+def hears_ctrl_c():
+    """What a shell starts in the background, these tests perhaps, passes on that it is deaf."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_keeps_the_best_weights_and_the_curve(tmp_path, phantoms, data):
     arguments = [data, *SMALL, "epochs=10000", "trainer.enable_progress_bar=false"]
     command = [sys.executable, str(ROOT / "run.py"), *arguments]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears_ctrl_c,
     )
     waited_until = time.monotonic() + 200
     while not list(tmp_path.glob("outputs/train/*/last.ckpt")):
         assert process.poll() is None and time.monotonic() < waited_until
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=100)
+    try:
+        out, err = process.communicate(timeout=100)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     (folder,) = (tmp_path / "outputs" / "train").iterdir()
     assert torch.load(folder / "best.pt", weights_only=True)["weights"]
