@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from pleural.hardware import autocast, precision
-from pleural.model import channels_last
+from pleural.model import tuned
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 N_PATCHES, N_STEPS = 2, 3
@@ -44,7 +44,7 @@ def main() -> None:
     for option in sorted(file.stem for file in (CONF / "model").glob("*.yaml")):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", overrides=[f"model={option}"])
-        net = channels_last(instantiate(config.model, _convert_="all"))
+        net = tuned(instantiate(config.model, _convert_="all"))
         batch = torch.randn(N_PATCHES, 1, *config.patch_size)
         forward, both = seconds(net, batch.contiguous(memory_format=torch.channels_last_3d))
         millions = sum(p.numel() for p in net.parameters()) / 1e6

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pleural.dice import dice
 from pleural.errors import InputError
-from pleural.model import channels_last
+from pleural.model import tuned
 from pleural.prepared import Sample
 from pleural.trained import Inferer
 
@@ -51,7 +51,7 @@ class Training(LightningModule):
         super().__init__()
         if not 0 < threshold < 1:
             raise InputError(f"threshold is a probability between 0 and 1; got {threshold}")
-        self.net = channels_last(net)
+        self.net = tuned(net)
         self.average = None
         if ema_decay is not None:
             averaging = partial(_forgetting_average, ema_decay)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import batch_norm, pad
 
 
 class UNet(nn.Module):
@@ -129,9 +129,37 @@ class DeeplySupervised(nn.Module):
         return logits.unbind(1) if self.training else logits
 
 
-def channels_last(net: nn.Module) -> nn.Module:
-    """3D convolution weights in the memory format that is fastest on CPUs and tensor cores."""
+class InstanceNorm(nn.InstanceNorm3d):
+    """The same values in a quarter of the time on a CPU, where torch's own reorders the memory.
+
+    Each patch is a batch of its own to ``batch_norm``, which takes channels last as they are. No
+    running statistics are kept.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        last = features.is_contiguous(memory_format=torch.channels_last_3d)
+        if not last or features.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(features)
+        normed = [
+            batch_norm(patch, None, None, self.weight, self.bias, training=True, eps=self.eps)
+            for patch in features.split(1)
+        ]
+        return torch.cat(normed) if len(normed) > 1 else normed[0]
+
+
+def tuned(net: nn.Module) -> nn.Module:
+    """``net`` itself, with the same weights and values, in the form that runs fastest.
+
+    The weights of 3D convolutions get their channels last, what CPUs and tensor cores like best,
+    and instance norms leave the memory in that order.
+    """
     for parameter in net.parameters():
         if parameter.dim() == 5:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+            # Not `contiguous`: it leaves the strides of a single channel as they are, and they
+            # decide on the kernel (MONAI's UNet takes twice as long a step).
+            last = torch.empty_like(parameter.data, memory_format=torch.channels_last_3d)
+            parameter.data = last.copy_(parameter.data)
+    for module in net.modules():
+        if type(module) is nn.InstanceNorm3d and not module.track_running_stats:
+            module.__class__ = InstanceNorm  # which differs in how it computes alone
     return net

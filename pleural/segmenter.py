@@ -23,6 +23,7 @@ from pleural.data.case import scan_findings
 from pleural.errors import Findings, InputError, first_line
 from pleural.hardware import autocast
 from pleural.hardware import precision as fastest_precision
+from pleural.model import tuned
 from pleural.prepared import AIR, padded
 from pleural.trained import Trained, runs_in
 from pleural.volume import Volume
@@ -78,7 +79,7 @@ class Segmenter:
         self.precision = fastest_precision(self.device.type) if precision == "auto" else precision
         self.members = members
         for member in members:
-            member.net.to(self.device).eval()
+            tuned(member.net).to(self.device).eval()
         (self.threshold,) = thresholds
         self._flips = flips(mirror)
 

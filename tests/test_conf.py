@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from pleural.errors import InputError
 from pleural.hardware import precision
-from pleural.model import channels_last
+from pleural.model import tuned
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
@@ -168,7 +168,7 @@ def weight_gradients(net, image, bf16):
 def test_gradients_in_bf16_agree_with_fp32(tmp_path, option, patch):
     """oneDNN's bf16 weight gradients are garbage where a feature map's first size is 2."""
     torch.manual_seed(0)
-    net = channels_last(built(tmp_path, "model", option))
+    net = tuned(built(tmp_path, "model", option))
     image = torch.randn(1, 1, *PATCHES[patch]).contiguous(memory_format=torch.channels_last_3d)
     exact, rounded = (weight_gradients(net, image, bf16) for bf16 in (False, True))
     largest = max(float(gradient.norm()) for gradient in exact.values())

@@ -1,10 +1,12 @@
 """The adapters."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 
-from pleural.model import DeeplySupervised, Padded, SliceWise, channels_last
+from pleural.model import DeeplySupervised, InstanceNorm, Padded, SliceWise, tuned
 
 
 def test_slice_wise_runs_every_slice_by_itself():
@@ -42,7 +44,41 @@ def test_deep_supervision_is_a_list_in_training_only():
 
 
 @pytest.mark.parametrize("net", [nn.Conv3d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Linear(2, 3)])
-def test_channels_last_changes_no_value(net):
+def test_a_tuned_network_keeps_its_weights(net):
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    for name, value in channels_last(net).state_dict().items():
+    for name, value in tuned(net).state_dict().items():
         torch.testing.assert_close(value, before[name])
+
+
+@pytest.mark.parametrize("n_in", [1, 2])
+def test_a_tuned_network_has_its_channels_last(n_in):
+    weight = tuned(nn.Conv3d(n_in, 1, 3)).weight
+    assert weight.stride(1) == 1  # of a single channel as well: oneDNN looks at the strides
+
+
+@pytest.mark.parametrize("n_patches", [1, 3])
+@pytest.mark.parametrize("memory_format", [torch.channels_last_3d, torch.contiguous_format])
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_tuned_instance_norm_agrees_with_torchs(n_patches, memory_format, affine):
+    torch.manual_seed(0)
+    plain = nn.InstanceNorm3d(4, affine=affine)
+    for parameter in plain.parameters():
+        nn.init.normal_(parameter)
+    (quick,) = tuned(nn.Sequential(deepcopy(plain)))
+    assert type(quick) is InstanceNorm
+    results = []
+    for norm in (plain, quick):
+        torch.manual_seed(1)
+        patches = 5 + 3 * torch.randn(n_patches, 4, 6, 5, 3)
+        patches = patches.contiguous(memory_format=memory_format).requires_grad_()
+        normed = norm(patches)
+        assert normed.shape == patches.shape
+        (normed**3).sum().backward()
+        results.append([normed, patches.grad, *(p.grad for p in norm.parameters())])
+    for ours, torchs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-4)
+
+
+def test_an_instance_norm_with_running_statistics_stays_torchs():
+    (norm,) = tuned(nn.Sequential(nn.InstanceNorm3d(4, track_running_stats=True)))
+    assert type(norm) is nn.InstanceNorm3d
