@@ -37,9 +37,10 @@ class Patches:
         positive_share: of the patches are centred on effusion, where a case has any.
         cases_per_batch: drawn for a batch of ``cases_per_batch * crops_per_case`` patches.
         steps_per_epoch: batches in an epoch; ``None`` draws each case once an epoch.
-        cache: ``memory`` keeps prepared cases in memory; ``disk`` under ``cache_dir``, memory
-            mapped, for more cases than fit; ``none`` prepares them at every draw.
-        cache_dir: of ``cache="disk"``; may be shared by runs.
+        cache: ``memory`` keeps prepared cases in memory; ``disk`` maps the files of ``cache_dir``,
+            for more cases than fit; ``none`` prepares them at every draw.
+        cache_dir: prepared cases are kept here for the next training; may be shared by runs.
+            ``None`` keeps none.
         cache_workers: threads that prepare cases before the training starts.
         num_workers: processes that cut and augment; 0 does it in the training process.
     """
@@ -52,12 +53,14 @@ class Patches:
         cases_per_batch: int,
         steps_per_epoch: int | None,
         cache: str,
-        cache_dir: str | Path,
+        cache_dir: str | Path | None,
         cache_workers: int,
         num_workers: int,
     ) -> None:
         if cache not in ("memory", "disk", "none"):
             raise InputError(f"dataset.cache is memory, disk or none; got {cache!r}")
+        if cache == "disk" and cache_dir is None:
+            raise InputError("dataset.cache=disk needs a folder: dataset.cache_dir=...")
         if len(patch_size) != 3 or min(patch_size) < 1:
             raise InputError(f"patch_size is three positive sizes (X, Y, Z); got {[*patch_size]}")
         self.patch_size = tuple(patch_size)
@@ -110,7 +113,9 @@ class Patches:
 
     def _prepare(self, preprocess: Callable[[Volume], Volume]) -> Prepare | OnDisk:
         prepare = Prepare(preprocess, self.patch_size)
-        return OnDisk(prepare, self.cache_dir) if self.cache == "disk" else prepare
+        if self.cache == "none" or self.cache_dir is None:
+            return prepare
+        return OnDisk(prepare, self.cache_dir, mapped=self.cache == "disk")
 
     def _dataset(self, cases: Sequence[Case], transform: Compose) -> Dataset:
         if self.cache == "memory":

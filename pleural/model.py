@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, pad
 
+AIR = -1.0  # the lowest value of an image, with which it is padded
+
 
 class UNet(nn.Module):
     """Encoder, decoder and the skips between them (Ronneberger et al. 2015, arXiv 1505.04597).
@@ -32,8 +34,8 @@ class UNet(nn.Module):
         prior: probability that the untrained network gives every voxel, about the share that is
             effusion; from one half, the first hundreds of steps go into learning this share.
 
-    Each axis of the image must be divisible by its ``stem_stride`` times 2 to the number of levels
-    less one.
+    Images of any size are taken. ``multiples`` holds ``stem_stride`` times 2 to the number of
+    levels less one: to sizes divisible by it, nothing is added and cut off again.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class UNet(nn.Module):
             self.up.insert(0, up(coarse, fine, kernel_size=2, stride=2))
             self.decoder.insert(0, block(2 * fine, fine))
         self.head = up(finest, 1, kernel_size=stride, stride=stride)
+        self.multiples = [step * 2 ** (len(channels) - 1) for step in stride]
         nn.init.constant_(self.head.bias, math.log(prior / (1 - prior)))
 
     def forward(self, image: Tensor) -> Tensor:
         skips = []
-        features = image  # (B, C, X, Y, Z), halved and with more channels at every level
+        # (B, C, X, Y, Z), halved and with more channels at every level
+        features = _to_multiples(image, self.multiples)
         for encode in self.encoder:
             features = encode(features)
             skips.append(features)
@@ -68,19 +72,39 @@ class UNet(nn.Module):
         for up, decode in zip(self.up, self.decoder, strict=True):
             features = decode(torch.cat([up(features), skips.pop()], dim=1))
         logits: Tensor = self.head(features)
-        return logits
+        return cut_back(logits, image)
 
 
 def _block(
     dimensions: int, n_in: int, n_out: int, stride: Sequence[int] | int = 1
 ) -> nn.Sequential:
     conv: Any = nn.Conv2d if dimensions == 2 else nn.Conv3d
-    norm = nn.InstanceNorm2d if dimensions == 2 else nn.InstanceNorm3d
+    norm: Any = nn.BatchNorm2d if dimensions == 2 else nn.BatchNorm3d
     return nn.Sequential(
         conv(n_in, n_out, kernel_size=3, stride=stride, padding=1, bias=False),
-        norm(n_out, affine=True),
+        norm(n_out),
         nn.LeakyReLU(0.01, inplace=True),
     )
+
+
+def filled_up(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """``image`` with air added at the far end of the axes that are shorter than in ``shape``."""
+    missing = [max(0, n - size) for n, size in zip(shape, image.shape[2:], strict=True)]
+    # `pad` counts from the last axis backwards, a pair (before, after) for each.
+    sides = [side for n in reversed(missing) for side in (0, n)]
+    return pad(image, sides, value=AIR) if any(missing) else image
+
+
+def cut_back(logits: Tensor, image: Tensor) -> Tensor:
+    """``logits`` where ``image`` was, before it was filled up."""
+    for axis, size in enumerate(image.shape[2:], start=2):
+        logits = logits.narrow(axis, 0, size)
+    return logits
+
+
+def _to_multiples(image: Tensor, multiples: Sequence[int]) -> Tensor:
+    sizes = zip(image.shape[2:], multiples, strict=True)
+    return filled_up(image, [size + -size % multiple for size, multiple in sizes])
 
 
 class SliceWise(nn.Module):
@@ -89,6 +113,9 @@ class SliceWise(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
+        multiples = getattr(net, "multiples", None)
+        if multiples is not None:
+            self.multiples = [*multiples, 1]
 
     def forward(self, image: Tensor) -> Tensor:
         batch, channels, x, y, z = image.shape
@@ -107,14 +134,10 @@ class Padded(nn.Module):
     def __init__(self, net: nn.Module, multiple: int) -> None:
         super().__init__()
         self.net = net
-        self.multiple = multiple
+        self.multiples = [multiple] * 3
 
     def forward(self, image: Tensor) -> Tensor:
-        x, y, z = image.shape[2:]
-        # `pad` counts from the last axis backwards, a pair (before, after) for each.
-        missing = [side for size in (z, y, x) for side in (0, -size % self.multiple)]
-        logits: Tensor = self.net(pad(image, missing, value=-1.0))
-        return logits[..., :x, :y, :z]
+        return cut_back(self.net(_to_multiples(image, self.multiples)), image)
 
 
 class DeeplySupervised(nn.Module):

@@ -10,16 +10,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from monai.transforms import Transform
 
 from pleural.data.case import Case
-from pleural.errors import Findings
+from pleural.errors import Findings, InputError, first_line
+from pleural.model import AIR
 from pleural.volume import Volume
 
-AIR = -1.0  # the lowest value of a prepared image
 N_BACKGROUND = 100_000  # places to centre a patch on; a sample of them serves as well as all
 PREPARED_VERSION = 1  # part of a disk cache's key: raise it when `Prepare` changes
 
@@ -58,23 +58,34 @@ class Prepare(Transform):
 
 
 class OnDisk(Transform):
-    """Keeps what ``prepare`` makes as files that are mapped, not read: a crop costs its own bytes.
+    """Keeps what ``prepare`` makes as files.
 
     An entry's key is the content of the case's files and the settings of the preprocessing; it is
     written beside its place and renamed, so an entry that is there is whole.
+
+    Args:
+        mapped: arrays are mapped, not read: a crop costs its own bytes.
     """
 
-    def __init__(self, prepare: Prepare, folder: str | Path) -> None:
+    def __init__(self, prepare: Prepare, folder: str | Path, mapped: bool) -> None:
         self.prepare = prepare
         self.folder = Path(folder)
+        # Copy-on-write: torch warns of arrays that cannot be written to.
+        self.mmap_mode: Literal["c"] | None = "c" if mapped else None
 
     def __call__(self, case: Case) -> Sample:
         entry = self.folder / self._key(case)
         if not entry.is_dir():
-            self._write(entry, self.prepare(case))
-        # Copy-on-write: torch warns of arrays that cannot be written to.
-        arrays = {file.stem: np.load(file, mmap_mode="c") for file in entry.glob("*.npy")}
-        return {"name": case.name, **arrays}
+            sample = self.prepare(case)
+            try:
+                self._write(entry, sample)
+            except OSError as error:
+                raise InputError(
+                    f"{self.folder}: prepared cases cannot be kept here ({first_line(error)}): "
+                    "choose another dataset.cache_dir, or null to keep none"
+                ) from error
+        files = entry.glob("*.npy")
+        return {"name": case.name} | {f.stem: np.load(f, mmap_mode=self.mmap_mode) for f in files}
 
     def _key(self, case: Case) -> str:
         preprocess = self.prepare.preprocess

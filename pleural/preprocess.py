@@ -53,11 +53,19 @@ class ChestCT:
         if self.crop_to_body:
             scan = scan.cropped(body_box(scan, self.margin_mm))
         # Clipped first: metal and padding must not bleed into their neighbours' average.
-        clipped = Volume(np.clip(scan.array, np.float32(low), np.float32(high)), scan.affine)
+        clipped = scan.with_array(_clipped(scan.array, low, high))
         prepared = clipped.resampled(self.spacing_mm, fill=low)
         return prepared.with_array(
             (prepared.array.astype(np.float32) - low) * (2 / (high - low)) - 1
         )
+
+
+def _clipped(array: np.ndarray, low: float, high: float) -> np.ndarray:
+    """As integers where array and window are: half the memory of most scans."""
+    if array.dtype.kind not in "iu" or not (low.is_integer() and high.is_integer()):
+        return np.clip(array, np.float32(low), np.float32(high))
+    limits = np.iinfo(array.dtype)
+    return np.clip(array, int(max(low, limits.min)), int(min(high, limits.max)))
 
 
 def body_box(scan: Volume, margin_mm: float = 0.0) -> tuple[slice, slice, slice]:

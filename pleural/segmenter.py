@@ -23,8 +23,8 @@ from pleural.data.case import scan_findings
 from pleural.errors import Findings, InputError, first_line
 from pleural.hardware import autocast
 from pleural.hardware import precision as fastest_precision
-from pleural.model import tuned
-from pleural.prepared import AIR, padded
+from pleural.model import AIR, tuned
+from pleural.prepared import padded
 from pleural.trained import Trained, runs_in
 from pleural.volume import Volume
 

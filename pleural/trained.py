@@ -28,7 +28,7 @@ from pleural.settings import digest
 from pleural.volume import Volume
 
 ALLOWED = (
-    *("pleural.model", "pleural.preprocess", "torch.nn"),
+    *("pleural.model", "pleural.preprocess", "pleural.inference", "torch.nn"),
     *("monai.networks.nets", "monai.networks.blocks", "monai.inferers"),
 )
 REACHES_OUT = re.compile("pretrain|url|path|download|file", re.IGNORECASE)  # names of arguments

@@ -14,8 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array  # takes a while to import, so not before it is needed
 
 AXIS_CODES = (("L", "R"), ("P", "A"), ("I", "S"))
 OBLIQUE_TOLERANCE_VOXELS = 0.01
@@ -179,20 +183,40 @@ def _resampled_axis(array: np.ndarray, axis: int, centres: np.ndarray, width: fl
     size = array.shape[axis]
     if len(centres) == size and np.abs(centres - np.arange(size)).max() < 1e-4:
         return array
+    weights = _box_weights(size, centres, width)
+    # Planes are taken as they lie in memory, whichever way round that is.
+    if array.strides[0] < array.strides[2]:
+        return _product(weights, array.T, 2 - axis).T
+    return _product(weights, array, axis)
+
+
+def _box_weights(size: int, centres: np.ndarray, width: float) -> csr_array:
+    """``(len(centres), size)``: each voxel's share of each box; rows add up to 1 or are empty."""
+    from scipy.sparse import csr_array
+
     half = max(width, 1.0) / 2
-    first = np.floor(centres - half + 0.5).astype(int)
-    taps = first[:, None] + np.arange(int(np.ceil(2 * half - 1e-6)) + 1)
-    low, high = centres[:, None] - half, centres[:, None] + half
-    share = np.minimum(taps + 0.5, high) - np.maximum(taps - 0.5, low)
-    share[(taps < 0) | (taps >= size) | (share < 1e-6)] = 0
+    voxels = np.arange(size)
+    low = np.maximum(voxels - 0.5, centres[:, None] - half)
+    high = np.minimum(voxels + 0.5, centres[:, None] + half)
+    share = high - low
+    share[share < 1e-6] = 0
     share /= np.maximum(share.sum(axis=1, keepdims=True), 1e-6)
-    taps = taps.clip(0, size - 1)
-    column = [-1 if a == axis else 1 for a in range(3)]
-    result = np.zeros([len(centres) if a == axis else array.shape[a] for a in range(3)], np.float32)
-    for k in range(taps.shape[1]):
-        if share[:, k].any():
-            weight = share[:, k].astype(np.float32).reshape(column)
-            result += array.take(taps[:, k], axis=axis) * weight
+    return csr_array(share.astype(np.float32))
+
+
+def _product(weights: csr_array, array: np.ndarray, axis: int) -> np.ndarray:
+    """Each line of ``array`` along ``axis``, multiplied by ``weights``, as float32."""
+    n_new, n_old = weights.shape
+    if axis == 0:
+        flat = array.reshape(n_old, -1).astype(np.float32)
+        return (weights @ flat).reshape(n_new, *array.shape[1:])
+    shape = [n_new if a == axis else size for a, size in enumerate(array.shape)]
+    result = np.empty(shape, np.float32)
+    for old, new in zip(array, result, strict=True):
+        if axis == 1:
+            new[...] = weights @ old.astype(np.float32)
+        else:
+            new[...] = (weights @ old.T.astype(np.float32, order="C")).T
     return result
 
 

@@ -21,7 +21,7 @@ COUNTS = {
     "data": 4,
     "dataset": 1,
     "experiment": 3,
-    "inference": 1,
+    "inference": 2,
     "logger": 4,
     "loss": 5,
     "model": 7,

@@ -31,11 +31,15 @@ def patches(**changes):
         "cases_per_batch": 2,
         "steps_per_epoch": 4,
         "cache": "memory",
-        "cache_dir": "nowhere",
+        "cache_dir": None,
         "cache_workers": 2,
         "num_workers": 0,
     }
     return Patches(**{**settings, **changes})
+
+
+def on_disk(preprocess, folder):
+    return OnDisk(Prepare(preprocess, PATCH), folder, mapped=True)
 
 
 def no_augmentation():
@@ -83,7 +87,29 @@ def test_batches_of_patches_and_whole_volumes(phantoms, preprocess, cache, tmp_p
     (volume,) = validation
     assert volume["name"] == [phantoms[2].name]
     assert volume["image"].shape[0] == 1
-    assert list(tmp_path.glob("*/image.npy")) == [] or cache == "disk"
+    kept = list(tmp_path.glob("*/image.npy"))
+    assert len(kept) == (0 if cache == "none" else 3)
+
+
+def test_a_second_training_prepares_nothing_again(phantoms, preprocess, tmp_path):
+    def only_once(scan):
+        assert not (tmp_path / "full").exists()
+        return preprocess(scan)
+
+    data = patches(cache_dir=tmp_path / "cache")
+    first, _ = data.loaders(phantoms[:2], [], only_once, no_augmentation())
+    (tmp_path / "full").mkdir()
+    again, _ = data.loaders(phantoms[:2], [], only_once, no_augmentation())
+    for ours, theirs in zip(first.dataset._cache, again.dataset._cache, strict=True):
+        np.testing.assert_array_equal(ours["image"], theirs["image"])
+        assert type(theirs["image"]) is np.ndarray  # in memory, not mapped
+
+
+def test_a_cache_folder_that_cannot_be_written_is_told(phantoms, preprocess, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Findings, match=r"dataset\.cache_dir"):
+        data = patches(cache_dir=tmp_path / "file" / "cache")
+        data.loaders(phantoms[:1], [], preprocess, no_augmentation())
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
@@ -155,24 +181,24 @@ def test_same_seed_same_batches(phantoms, preprocess):
 
 
 def test_a_disk_cache_is_read_again_and_never_torn(phantoms, preprocess, tmp_path):
-    on_disk = OnDisk(Prepare(preprocess, PATCH), tmp_path)
-    fresh = on_disk(phantoms[0])
+    keep = on_disk(preprocess, tmp_path)
+    fresh = keep(phantoms[0])
     (entry,) = tmp_path.iterdir()
     stamp = (entry / "image.npy").stat().st_mtime_ns
     (tmp_path / f".{entry.name}.99").mkdir()  # what a killed process leaves
-    again = on_disk(phantoms[0])
+    again = keep(phantoms[0])
     assert (entry / "image.npy").stat().st_mtime_ns == stamp
     np.testing.assert_array_equal(fresh["image"], again["image"])
     assert isinstance(again["image"], np.memmap)
 
 
 def test_other_settings_and_other_content_are_other_entries(phantoms, preprocess, tmp_path):
-    OnDisk(Prepare(preprocess, PATCH), tmp_path)(phantoms[0])
+    on_disk(preprocess, tmp_path)(phantoms[0])
     other = ChestCT((-1000, 900), (8, 8, None), crop_to_body=True, margin_mm=10)
-    OnDisk(Prepare(other, PATCH), tmp_path)(phantoms[0])
-    OnDisk(Prepare(preprocess, PATCH), tmp_path)(phantoms[1])
+    on_disk(other, tmp_path)(phantoms[0])
+    on_disk(preprocess, tmp_path)(phantoms[1])
     renamed = dataclasses.replace(phantoms[1], name="another name")
-    assert OnDisk(Prepare(preprocess, PATCH), tmp_path)(renamed)["name"] == "another name"
+    assert on_disk(preprocess, tmp_path)(renamed)["name"] == "another name"
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -197,7 +223,11 @@ def test_all_that_is_wrong_is_told_at_once(phantoms, preprocess, tmp_path, cache
 
 @pytest.mark.parametrize(
     ("changes", "word"),
-    [({"cache": "ram"}, "memory, disk or none"), ({"patch_size": [0, 1, 1]}, "positive sizes")],
+    [
+        ({"cache": "ram"}, "memory, disk or none"),
+        ({"cache": "disk", "cache_dir": None}, "needs a folder"),
+        ({"patch_size": [0, 1, 1]}, "positive sizes"),
+    ],
 )
 def test_settings_that_cannot_be(changes, word):
     with pytest.raises(InputError, match=word):

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # all of its modules that are not named themselves.
 LAYERS = [
     ["errors", "volume", "dice", "hardware", "schedule", "loss", "model", "clock", "statistics"],
-    ["settings"],
+    ["settings", "inference"],
     ["io.whole", "io.dicom_write", "io.find", "anatomy", "metrics", "summaries", "summary_text"],
     ["io.dicom_geometry", "io.nifti", "io.archive"],
     ["io.dicom"],

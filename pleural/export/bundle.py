@@ -13,11 +13,17 @@ from torch import nn
 from pleural.errors import InputError
 from pleural.export.card import metadata
 from pleural.io.whole import write_json, write_text, write_whole
-from pleural.prepared import AIR
+from pleural.model import AIR
 
 ROOM = Path(__file__).parents[1]
 PACKAGE = "pleural_bundle"  # not `pleural`, or it would hide one that is installed
-SOURCES = ("errors", "volume", "preprocess", "model")  # these need each other, but nothing else
+SOURCES = (
+    "errors",
+    "volume",
+    "preprocess",
+    "model",
+    "inference",
+)  # these need each other, but nothing else
 
 
 def write_bundle(

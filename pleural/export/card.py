@@ -16,15 +16,16 @@ from typing import Any
 import yaml
 
 from pleural.errors import InputError
+from pleural.inference import SIGMA_OF_WINDOW, SLAB_MULTIPLE, Windows
 from pleural.io.whole import read_json
-from pleural.prepared import AIR
+from pleural.model import AIR
 from pleural.preprocess import BODY_ABOVE_HU, BODY_GRID_MM, TABLE_THICKNESS_MM
 from pleural.run_folder import CONFIG, versions
 from pleural.statistics import few, mean
 from pleural.summary_text import shown
 from pleural.trained import Run, Trained
 
-FORMAT = 1  # of model.json: raise it when a key changes its meaning
+FORMAT = 2  # of model.json: raise it when a key changes its meaning
 INPUT, OUTPUT = "image", "logits"
 TASK = "Pleural effusion on chest CT"
 NO_DEVICE = (
@@ -55,9 +56,9 @@ Json = dict[str, Any]
 
 def description(run: Run, trained: Trained, data_licence: str | None) -> Json:
     """``model.json`` without what is only known of the written ONNX file."""
-    window: Any = trained.inferer
-    patch = list(window.roi_size)
-    tensor = {"axes": "B C X Y Z", "shape": ["batch", 1, *patch], "dtype": "float32"}
+    multiples = free_multiples(trained)
+    sizes = window_size(trained) if multiples is None else [f"{m} * n" for m in multiples]
+    tensor = {"axes": "B C X Y Z", "shape": ["batch", 1, *sizes], "dtype": "float32"}
     return {
         "format": FORMAT,
         "task": TASK,
@@ -70,13 +71,7 @@ def description(run: Run, trained: Trained, data_licence: str | None) -> Json:
             "meaning": "probability = 1 / (1 + exp(-logit)), of each voxel by itself",
         },
         "preprocessing": _preprocessing(trained),
-        "inference": {
-            "patch_size": patch,
-            "overlap": window.overlap,
-            "blending": str(window.mode.value),
-            "sigma_of_patch": window.sigma_scale,
-            "blended": OUTPUT,
-        },
+        "inference": _inference(trained, multiples),
         "postprocessing": {
             "resampling": "probability, as in preprocessing, onto the study's grid; 0 outside",
             "threshold": trained.threshold,
@@ -88,6 +83,35 @@ def description(run: Run, trained: Trained, data_licence: str | None) -> Json:
         "training_data_licence": data_licence or NOT_STATED,
         "versions": versions() | {name: version(name) for name in ("onnx", "onnxruntime")},
     }
+
+
+def window_size(trained: Trained) -> list[int]:
+    """Of windows like patches, in X, Y, Z."""
+    inferer: Any = trained.inferer
+    return list(inferer.patch_size if isinstance(inferer, Windows) else inferer.roi_size)
+
+
+def free_multiples(trained: Trained) -> list[int] | None:
+    """Where windows follow the volume: what their sizes are multiples of. ``None`` elsewhere."""
+    inferer, net = trained.inferer, trained.net
+    follows = isinstance(inferer, Windows) and inferer.follow(net)
+    return list(net.multiples) if follows else None  # type: ignore[arg-type]
+
+
+def _inference(trained: Trained, multiples: list[int] | None) -> Json:
+    inferer: Any = trained.inferer
+    ours = isinstance(inferer, Windows)
+    about = {
+        "patch_size": window_size(trained),
+        "overlap": inferer.overlap,
+        "blending": "gaussian" if ours else str(inferer.mode.value),
+        "sigma_of_window": SIGMA_OF_WINDOW if ours else inferer.sigma_scale,
+        "blended": OUTPUT,
+    }
+    if multiples is not None:
+        about |= {"multiples": multiples, "slab": inferer.slab, "overlap": inferer.slab_overlap}
+        about |= {"slab_multiple": SLAB_MULTIPLE}
+    return about
 
 
 def _preprocessing(trained: Trained) -> Json:

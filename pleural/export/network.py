@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from pleural.anatomy import chest
 from pleural.errors import InputError, first_line, root_cause
-from pleural.export.card import INPUT, OUTPUT
+from pleural.export.card import INPUT, OUTPUT, free_multiples, window_size
 from pleural.hardware import autocast
 from pleural.io.whole import write_whole
-from pleural.prepared import AIR, padded
+from pleural.model import AIR
+from pleural.prepared import padded
 from pleural.trained import Trained
 from pleural.volume import Volume
 
@@ -26,6 +28,7 @@ OPSET = 18  # torch's own choice; ONNX Runtime reads it from 1.14 on
 # 6e-4 (untrained DynUNet); bf16, in which networks are trained and applied, moves it by 1e-2.
 MOST_APART, MOST_OF_BF16 = 1e-4, 0.1  # whichever allows more
 PHANTOM_ML = 500
+MOST_MULTIPLES = 4096  # of a free size; torch asks for some bound
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,15 @@ class Parity:
 
 
 def write_onnx(trained: Trained, path: Path, about: dict[str, str]) -> Parity:
-    """One file, whole and checked, or none. Batches of any size, patches of one."""
+    """One file, whole and checked, or none.
+
+    Batches of any size; patches of one, or of all multiples of some where windows follow the
+    volume.
+    """
     import onnx
 
     patches = _patches(trained, chest(0, PHANTOM_ML).scan)
-    model = _as_onnx(trained.net, patches[:2])
+    model = _as_onnx(trained.net, patches[:2], free_multiples(trained))
     onnx.helper.set_model_props(model, about)
     found: list[Parity] = []
 
@@ -56,7 +63,7 @@ def write_onnx(trained: Trained, path: Path, about: dict[str, str]) -> Parity:
 
 def _patches(trained: Trained, scan: Volume) -> Tensor:
     """Three windows of the prepared scan, from corner to corner: ``(3, 1, X, Y, Z)``."""
-    size = trained.inferer.roi_size  # type: ignore[attr-defined]
+    size = window_size(trained)
     image = padded(trained.preprocess(scan).array, size, AIR)
     room = np.subtract(image.shape, size)
     starts = [np.round(share * room).astype(int) for share in (0, 0.5, 1)]
@@ -64,7 +71,10 @@ def _patches(trained: Trained, scan: Volume) -> Tensor:
     return torch.from_numpy(np.stack([image[window] for window in windows])[:, None])
 
 
-def _as_onnx(net: nn.Module, patches: Tensor) -> Any:
+def _as_onnx(net: nn.Module, patches: Tensor, multiples: Sequence[int] | None) -> Any:
+    shape: dict[int, Any] = {0: torch.export.Dim("batch")}
+    for axis, multiple in enumerate(multiples or (), start=2):
+        shape[axis] = multiple * torch.export.Dim(f"n{axis - 1}", max=MOST_MULTIPLES)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # or it misses torchvision, aloud
     try:
         with warnings.catch_warnings():
@@ -76,7 +86,7 @@ def _as_onnx(net: nn.Module, patches: Tensor) -> Any:
                 output_names=[OUTPUT],
                 opset_version=OPSET,
                 dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=(shape,),
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:

@@ -14,6 +14,7 @@ from pleural.errors import InputError, missing_package
 from pleural.export.bundle import for_monai, write_bundle
 from pleural.export.card import card, description, evaluation_of, properties
 from pleural.export.network import write_onnx
+from pleural.inference import Windows
 from pleural.io.whole import write_json, write_text
 from pleural.preprocess import ChestCT
 from pleural.trained import Run, Trained, runs_in
@@ -82,11 +83,14 @@ def _only(folder: str | Path) -> Run:
 
 def _check_kinds(trained: Trained) -> None:
     """Only what can be described to others is exported."""
-    for part, kind in ((trained.preprocess, ChestCT), (trained.inferer, SlidingWindowInferer)):
-        if type(part) is not kind:
+    for part, kinds in (
+        (trained.preprocess, (ChestCT,)),
+        (trained.inferer, (Windows, SlidingWindowInferer)),
+    ):
+        if type(part) not in kinds:
+            names = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
             raise InputError(
-                f"an export describes {kind.__module__}.{kind.__name__}; this run has "
-                f"{type(part).__name__} instead"
+                f"an export describes {names}; this run has {type(part).__name__} instead"
             )
 
 
