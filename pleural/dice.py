@@ -33,11 +33,16 @@ def dice(prediction: ArrayLike | Tensor, reference: ArrayLike | Tensor) -> float
     p, r = _as_float(prediction), _as_float(reference)
     if p.shape != r.shape:
         raise ValueError(f"masks of different shapes: {tuple(p.shape)} and {tuple(r.shape)}")
-    # Summed in double: a scan has more voxels than a float32 counts.
-    total = float(p.sum(dtype=torch.float64) + r.sum(dtype=torch.float64))
+    total = _sum(p) + _sum(r)
     if total == 0:
         return 1.0
-    return (total - float((p - r).abs().sum(dtype=torch.float64))) / total
+    return (total - _sum((p - r).abs_())) / total
+
+
+def _sum(values: Tensor) -> float:
+    """Lines by themselves, then in double: a scan has more voxels than a float32 counts."""
+    lines = values.sum(dim=-1) if values.dim() else values
+    return float(lines.sum(dtype=torch.float64))
 
 
 def _as_float(values: ArrayLike | Tensor) -> Tensor:

@@ -135,10 +135,12 @@ def _forgetting_average(
     """Exponential moving average, in place, that forgets faster at first, when it holds noise."""
     steps = float(n_averaged)
     weight = 1 - min(decay, (1 + steps) / (10 + steps))
-    for average, current in zip(averages, currents, strict=True):
-        if average.is_floating_point():
-            average.lerp_(current, weight)
-        else:  # counters and tables of indices
+    pairs = list(zip(averages, currents, strict=True))
+    if moving := [pair for pair in pairs if pair[0].is_floating_point()]:
+        moved, towards = zip(*moving, strict=True)
+        torch._foreach_lerp_(moved, towards, weight)
+    for average, current in pairs:
+        if not average.is_floating_point():  # counters and tables of indices
             average.copy_(current)
 
 

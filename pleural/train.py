@@ -22,7 +22,7 @@ from pleural.data.case import Case
 from pleural.data.split import Split
 from pleural.dataset import Patches
 from pleural.errors import InputError, first_line, missing_package, root_cause
-from pleural.hardware import wrong_gradients
+from pleural.hardware import keep_freed_memory, wrong_gradients
 from pleural.history import History
 from pleural.judgement import described, judge, mean_dice, summary
 from pleural.loop import Training
@@ -71,6 +71,7 @@ def train(
     Raises:
         InputError: bad cases (all of them in one list), or a batch that does not fit in memory.
     """
+    keep_freed_memory()
     run = RunFolder(run_dir)
     clock = Clock()
     parts = split(data.cases())

@@ -28,7 +28,7 @@ LAYERS = [
         "figures",
     ],
     ["prepared", "trainer", "sweep", "history", "held_out"],
-    ["dataset", "segmenter"],
+    ["dataset", "segmenter", "augmentation"],
     ["judgement", "loop", "predictions"],
     ["train", "predict", "evaluate", "audit", "report", "export"],
     ["config"],

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pleural.model import DeeplySupervised, InstanceNorm, Padded, SliceWise, tuned
+from pleural.model import DeeplySupervised, InstanceNorm, Padded, PReLU, SliceWise, tuned
 
 
 def test_slice_wise_runs_every_slice_by_itself():
@@ -77,6 +77,27 @@ def test_a_tuned_instance_norm_agrees_with_torchs(n_patches, memory_format, affi
         results.append([normed, patches.grad, *(p.grad for p in norm.parameters())])
     for ours, torchs in zip(*results, strict=True):
         torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("slope", [0.25, 0.0, -0.5])
+def test_a_tuned_prelu_agrees_with_torchs(slope):
+    plain = nn.PReLU(init=slope)
+    (quick,) = tuned(nn.Sequential(deepcopy(plain)))
+    assert type(quick) is PReLU
+    results = []
+    for activation in (plain, quick):
+        torch.manual_seed(0)
+        features = torch.randn(2, 3, 6, 5, 4, requires_grad=True)
+        active = activation(features)
+        (active**3).sum().backward()
+        results.append([active, features.grad, activation.weight.grad])
+    for ours, torchs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, torchs)
+
+
+def test_a_prelu_with_a_weight_for_each_channel_stays_torchs():
+    (activation,) = tuned(nn.Sequential(nn.PReLU(3)))
+    assert type(activation) is nn.PReLU
 
 
 def test_an_instance_norm_with_running_statistics_stays_torchs():
