@@ -39,7 +39,7 @@ JOBS: dict[str, list[str]] = {
     "default limit": ["limit"],
     "reference start": ["reference_start"],
     "start": ["our_start"],
-    "same validation": ["validation", *SAME, "inference=windows"],
+    "same validation": ["validation", *SAME, "inference.overlap=0.5", "inference.mode=gaussian"],
     "default validation": ["validation"],
     "prediction": ["prediction", "RUN"],
 }

@@ -9,13 +9,15 @@ In three lines of Python, without Hydra or a command line::
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from pleural import io
@@ -122,15 +124,18 @@ class Segmenter:
         bytes a voxel here.
         """
         maps = [self.probability(member, scan) for member in self.members]
-        mask, stored = (np.empty(scan.shape, np.uint8, order="F") for _ in range(2))
-        for slab in _slabs(scan.shape):
-            part = scan.cropped((slice(None), slice(None), slab))
+        mask, stored = (np.zeros(scan.shape, np.uint8, order="F") for _ in range(2))
+        x, y, within = _reach(maps, scan, min(self.threshold, 0.5 / CERTAIN))
+        for slab in _slabs(scan.shape, within):
+            part = scan.cropped((x, y, slab))
             probability = maps[0].onto(part).array
             for other in maps[1:]:
-                probability = probability + other.onto(part).array
-            probability = probability / len(maps)
-            mask[..., slab] = probability >= self.threshold
-            stored[..., slab] = np.rint(probability * CERTAIN)
+                probability += other.onto(part).array
+            if len(maps) > 1:
+                probability /= len(maps)
+            mask[x, y, slab] = probability >= self.threshold
+            probability *= CERTAIN
+            stored[x, y, slab] = np.rint(probability, out=probability).astype(np.uint8)
         return Segmentation(scan.with_array(mask), scan.with_array(stored))
 
     @torch.inference_mode()
@@ -166,9 +171,29 @@ def flips(mirror: str | Sequence[str]) -> list[tuple[int, ...]]:
     return [flip for n in range(len(axes) + 1) for flip in combinations(axes, n)]
 
 
-def _slabs(shape: Sequence[int]) -> Iterator[slice]:
+def _reach(maps: Sequence[Volume], scan: Volume, least: float) -> tuple[slice, slice, slice]:
+    """The box of ``scan`` outside of which every one of ``maps`` is below ``least``."""
+    corners = []
+    for found in maps:
+        (box,) = ndimage.find_objects(found.array >= least, max_label=1)
+        if box is not None:
+            # A voxel further, as far as interpolation carries.
+            sides = [(part.start - 1, part.stop) for part in box]
+            places = found.affine @ np.array([[*corner, 1] for corner in product(*sides)]).T
+            corners.append((np.linalg.inv(scan.affine) @ places)[:3])
+    if not corners:
+        return slice(0), slice(0), slice(0)
+    low, high = (f(np.hstack(corners), axis=1) for f in (np.min, np.max))
+    x, y, z = (
+        slice(max(0, math.floor(start)), min(size, math.ceil(stop) + 1))
+        for start, stop, size in zip(low, high, scan.shape, strict=True)
+    )
+    return x, y, z
+
+
+def _slabs(shape: Sequence[int], within: slice) -> Iterator[slice]:
     """Runs of slices along the last axis, of no more than ``SLAB_VOXELS`` where they can."""
-    x, y, z = shape
+    x, y, _ = shape
     step = max(1, SLAB_VOXELS // (x * y))
-    for start in range(0, z, step):
-        yield slice(start, min(start + step, z))
+    for start in range(within.start or 0, within.stop, step):
+        yield slice(start, min(start + step, within.stop))
