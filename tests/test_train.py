@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
+from monai.networks.nets import UNet as MonaiUNet
 from monai.transforms import Compose, RandRotate90d
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
@@ -44,7 +45,7 @@ def settings(cases, run_dir, **changes):
         "data": Source(cases),
         "split": partial(split, fold=0, n_folds=3, seed=0),
         "preprocess": ChestCT((-1000, 1000), (6, 6, None), crop_to_body=True, margin_mm=10),
-        "dataset": Patches(PATCH, 2, 0.5, 1, 3, "memory", "nowhere", 1, 0),
+        "dataset": Patches(PATCH, 2, 0.5, 1, 3, "memory", None, 1, 0),
         "augmentation": Compose([]),
         "model": UNet(3, (4, 8), (1, 1, 1), 0.05),
         "loss": DiceBCE(3, 1, 1, batch=True),
@@ -290,15 +291,16 @@ def test_validation_cases_without_effusion_choose_no_epoch(phantoms, tmp_path):
 def test_patches_with_wrong_bf16_gradients_are_refused(phantoms, tmp_path):
     deep = UNet(3, (4, 8, 16, 32, 64), (2, 2, 1), 0.05)  # 64 / 2 / 16 is 2
     changes = {"model": deep, "trainer": lightning(precision="bf16-mixed")}
-    tiny = Patches((64, 64, 32), 1, 0.5, 1, 1, "memory", "nowhere", 1, 0)
+    tiny = Patches((64, 64, 32), 1, 0.5, 1, 1, "memory", None, 1, 0)
     with pytest.raises(InputError, match=r"first size of 2.*32-true"):
         train(**settings(phantoms, tmp_path, dataset=tiny, **changes))
 
 
 def test_patches_that_the_model_cannot_take_are_refused(phantoms, tmp_path):
-    odd = Patches((47, 32, 16), 1, 0.5, 1, 1, "memory", "nowhere", 1, 0)
+    odd = Patches((47, 32, 16), 1, 0.5, 1, 1, "memory", None, 1, 0)
+    net = MonaiUNet(3, 1, 1, channels=(4, 8, 16), strides=(2, 2))
     with pytest.raises(InputError, match=r"cannot take patches of \[47, 32, 16\]"):
-        train(**settings(phantoms, tmp_path, dataset=odd))
+        train(**settings(phantoms, tmp_path, dataset=odd, model=net))
 
 
 def test_an_augmentation_that_changes_the_size_is_told_in_a_sentence(phantoms, tmp_path):
