@@ -18,6 +18,7 @@ from copy import copy
 from typing import Any
 
 import numpy as np
+from hydra.utils import instantiate
 from monai.inferers import SlidingWindowInferer
 from workers import composed
 
@@ -64,8 +65,6 @@ def main() -> None:
     parser.add_argument("runs", help="a folder of runs that together validate every case once")
     parser.add_argument("data", nargs="+", help="overrides that choose the data")
     options = parser.parse_args()
-    from hydra.utils import instantiate
-
     source = instantiate(composed(options.data, ()).data, _convert_="all")
     loaded = {case.name: case.load() for case in source.cases() if case.labelled}
     dices: dict[str, dict[str, float]] = {way: {} for way in WAYS}

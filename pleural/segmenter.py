@@ -128,14 +128,9 @@ class Segmenter:
         x, y, within = _reach(maps, scan, min(self.threshold, 0.5 / CERTAIN))
         for slab in _slabs(scan.shape, within):
             part = scan.cropped((x, y, slab))
-            probability = maps[0].onto(part).array
-            for other in maps[1:]:
-                probability += other.onto(part).array
-            if len(maps) > 1:
-                probability /= len(maps)
+            probability = sum(found.onto(part).array for found in maps) / len(maps)
             mask[x, y, slab] = probability >= self.threshold
-            probability *= CERTAIN
-            stored[x, y, slab] = np.rint(probability, out=probability).astype(np.uint8)
+            stored[x, y, slab] = np.rint(probability * CERTAIN).astype(np.uint8)
         return Segmentation(scan.with_array(mask), scan.with_array(stored))
 
     @torch.inference_mode()
@@ -182,7 +177,7 @@ def _reach(maps: Sequence[Volume], scan: Volume, least: float) -> tuple[slice, s
             places = found.affine @ np.array([[*corner, 1] for corner in product(*sides)]).T
             corners.append((np.linalg.inv(scan.affine) @ places)[:3])
     if not corners:
-        return slice(0), slice(0), slice(0)
+        return slice(0, 0), slice(0, 0), slice(0, 0)
     low, high = (f(np.hstack(corners), axis=1) for f in (np.min, np.max))
     x, y, z = (
         slice(max(0, math.floor(start)), min(size, math.ceil(stop) + 1))
@@ -195,5 +190,5 @@ def _slabs(shape: Sequence[int], within: slice) -> Iterator[slice]:
     """Runs of slices along the last axis, of no more than ``SLAB_VOXELS`` where they can."""
     x, y, _ = shape
     step = max(1, SLAB_VOXELS // (x * y))
-    for start in range(within.start or 0, within.stop, step):
+    for start in range(within.start, within.stop, step):
         yield slice(start, min(start + step, within.stop))
