@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -11,8 +12,10 @@ import yaml
 from pleural.data.case import Case
 from pleural.data.phantom import Phantom
 from pleural.data.split import Split
+from pleural.io import nifti
 from pleural.judgement import described
 from pleural.run_folder import CONFIG, RunFolder
+from pleural.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -48,6 +51,33 @@ def phantom_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def phantoms(phantom_root: Path) -> list[Case]:
     """Three coarse phantoms with effusion: some 60 x 50 x 24 voxels each."""
     return Phantom(phantom_root, n_cases=3, spacing_mm=(6, 6, 12)).cases()
+
+
+class Source:
+    """A data source of the cases it is given."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self.given = cases
+
+    def cases(self) -> list[Case]:
+        return list(self.given)
+
+
+def without(mask: Volume, share: float) -> Volume:
+    """A mask that lacks the last ``share`` of its voxels."""
+    array = mask.array.copy()
+    filled = np.flatnonzero(array)
+    array.flat[filled[round((1 - share) * len(filled)) :]] = 0
+    return mask.with_array(array)
+
+
+@pytest.fixture(scope="session")
+def half(phantoms: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Anyone's folder: all of the first, half of the second, nothing of the third effusion."""
+    folder = tmp_path_factory.mktemp("anyones")
+    for case, missing in zip(phantoms, (0, 0.5, 1), strict=True):
+        nifti.write(without(case.load()[1], missing), folder / f"{case.name}.nii.gz")
+    return folder
 
 
 def write_run(

@@ -69,6 +69,17 @@ def refusal(folder: Path) -> str:
     return message
 
 
+def rounded_to_a_tenth(folder: Path) -> Path:
+    """A series of thin slices whose positions lost their second decimal."""
+    affine = world().affine.copy()
+    affine[2, 2] = 0.625
+    dicom.write_series(Volume(world(40).array, affine), folder, patient_id="P1")
+    for file in folder.iterdir():
+        position = pydicom.dcmread(file).ImagePositionPatient
+        edit(file, ImagePositionPatient=[f"{float(value):.1f}" for value in position])
+    return folder
+
+
 def assert_same_world(one: Volume, other: Volume) -> None:
     one, other = one.reoriented(), other.reoriented()
     np.testing.assert_array_equal(one.array, other.array)
@@ -173,13 +184,8 @@ def test_noise_of_real_scanners_passes(series: Path) -> None:
 
 
 def test_positions_rounded_to_a_tenth_pass(tmp_path: Path) -> None:
-    affine = world().affine.copy()
-    affine[2, 2] = 0.625
-    dicom.write_series(Volume(world(40).array, affine), tmp_path / "series", patient_id="P1")
-    for file in (tmp_path / "series").iterdir():
-        position = pydicom.dcmread(file).ImagePositionPatient
-        edit(file, ImagePositionPatient=[f"{float(value):.1f}" for value in position])
-    assert dicom.read(tmp_path / "series").spacing_mm[2] == pytest.approx(0.625, abs=0.005)
+    series = rounded_to_a_tenth(tmp_path / "series")
+    assert dicom.read(series).spacing_mm[2] == pytest.approx(0.625, abs=0.005)
 
 
 # --- writing ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from pleural.data.plethora import Plethora
 from pleural.errors import InputError
 from pleural.io import dicom, dicom_seg
 from pleural.volume import Volume
-from tests.test_dicom import STEP_MM, edit, move, tilt, world
+from tests.test_dicom import STEP_MM, edit, move, rounded_to_a_tenth, tilt, world
 from tests.test_volume import CODES, oblique_affine
 
 TO_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -193,14 +193,9 @@ def test_noise_of_real_scanners(series: Path, tmp_path: Path) -> None:
 
 
 def test_positions_rounded_to_a_tenth(tmp_path: Path) -> None:
-    affine = world().affine.copy()
-    affine[2, 2] = 0.625
-    dicom.write_series(Volume(world(40).array, affine), tmp_path / "series", patient_id="P1")
-    for file in (tmp_path / "series").iterdir():
-        position = pydicom.dcmread(file).ImagePositionPatient
-        edit(file, ImagePositionPatient=[f"{float(value):.1f}" for value in position])
-    mask = effusion(dicom.read(tmp_path / "series"))
-    path = save(mask, tmp_path / "series", tmp_path / "mask.dcm")
+    series = rounded_to_a_tenth(tmp_path / "series")
+    mask = effusion(dicom.read(series))
+    path = save(mask, series, tmp_path / "mask.dcm")
     assert_holds(path, mask)
     assert len(set(sources(path))) == 4
 

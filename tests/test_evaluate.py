@@ -13,8 +13,7 @@ from pleural.evaluate import evaluate
 from pleural.io import nifti
 from pleural.predict import predict
 from pleural.volume import Volume
-from tests.conftest import write_run
-from tests.test_predict import Source
+from tests.conftest import Source, without, write_run
 
 
 def evaluated(cases, predictions, run_dir, against=None, **changes):
@@ -29,23 +28,6 @@ def rows(run_dir):
 
 def summary(run_dir):
     return json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-
-
-def without(mask: Volume, share: float) -> Volume:
-    """A mask that lacks the last ``share`` of its voxels."""
-    array = mask.array.copy()
-    filled = np.flatnonzero(array)
-    array.flat[filled[round((1 - share) * len(filled)) :]] = 0
-    return mask.with_array(array)
-
-
-@pytest.fixture(scope="module")
-def half(phantoms, tmp_path_factory):
-    """Anyone's folder: all of the first, half of the second, nothing of the third."""
-    folder = tmp_path_factory.mktemp("anyones")
-    for case, missing in zip(phantoms, (0, 0.5, 1), strict=True):
-        nifti.write(without(case.load()[1], missing), folder / f"{case.name}.nii.gz")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,8 @@ from pleural.preprocess import ChestCT
 from pleural.run_folder import RunFolder
 from pleural.segmenter import Segmenter
 from pleural.trained import Trained, runs_in
-from tests.conftest import ROOT, write_run
+from tests.conftest import ROOT, Source, write_run
 from tests.test_conf import composed
-from tests.test_predict import Source
 
 UNET = {"_target_": "pleural.model.UNet", "dimensions": 3, "channels": [4, 8]}
 UNET |= {"stem_stride": [2, 2, 1], "prior": 0.5}

@@ -17,15 +17,7 @@ from pleural.errors import InputError
 from pleural.io import dicom, dicom_seg, nifti
 from pleural.predict import predict
 from pleural.prediction_folder import PredictionFolder
-from tests.conftest import write_run
-
-
-class Source:
-    def __init__(self, cases):
-        self.given = cases
-
-    def cases(self):
-        return list(self.given)
+from tests.conftest import Source, write_run
 
 
 def predicted(cases, runs, run_dir, **changes):

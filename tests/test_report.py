@@ -25,26 +25,11 @@ from pleural.report.task import page_of
 from pleural.run_folder import RunFolder
 from pleural.volume import Volume
 from tests.browser import chromium
+from tests.conftest import Source
 
 HOSTILE = "<script>alert(1)</script><b>&amp;\"'"
 VERSIONS = {"python": "3.11", "pleural": "0.1.0", "code": "abc"}
 ARROW_LEFT, ENTER = "\ue012", "\ue007"  # as WebDriver calls these keys
-
-
-class Source:
-    def __init__(self, cases):
-        self.given = cases
-
-    def cases(self):
-        return list(self.given)
-
-
-def without(mask, share):
-    """A mask that lacks the last ``share`` of its voxels."""
-    array = mask.array.copy()
-    filled = np.flatnonzero(array)
-    array.flat[filled[round((1 - share) * len(filled)) :]] = 0
-    return mask.with_array(array)
 
 
 def made(run, run_dir, pictures=40, viewers=2):
@@ -54,32 +39,23 @@ def made(run, run_dir, pictures=40, viewers=2):
 
 
 @pytest.fixture(scope="module")
-def masks(phantoms, tmp_path_factory):
-    """All of the first, half of the second, nothing of the third effusion."""
-    folder = tmp_path_factory.mktemp("masks")
-    for case, missing in zip(phantoms, (0, 0.5, 1), strict=True):
-        nifti.write(without(case.load()[1], missing), folder / f"{case.name}.nii.gz")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def judged(phantoms, masks, tmp_path_factory):
+def judged(phantoms, half, tmp_path_factory):
     """An evaluation; the first two cases have a second reader, who agrees with the reference."""
     folder = tmp_path_factory.mktemp("evaluation")
     read = [replace(case, readers={"Reader 2": case.mask}) for case in phantoms[:2]]
-    evaluate(Source([*read, phantoms[2]]), masks, None, 3.0, 10.0, folder)
+    evaluate(Source([*read, phantoms[2]]), half, None, 3.0, 10.0, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def predicted(phantoms, masks, tmp_path_factory):
+def predicted(phantoms, half, tmp_path_factory):
     folder = PredictionFolder(tmp_path_factory.mktemp("prediction"))
     runs = [{"path": "runs/one", "weights_sha256": "ab" * 32}]
     studies = []
     for case in phantoms:
-        shutil.copy(masks / f"{case.name}.nii.gz", folder.path)
+        shutil.copy(half / f"{case.name}.nii.gz", folder.path)
         folder.masks.mkdir(exist_ok=True)
-        shutil.copy(masks / f"{case.name}.nii.gz", folder.mask(case.name))
+        shutil.copy(half / f"{case.name}.nii.gz", folder.mask(case.name))
         found = measure(nifti.read(folder.mask(case.name)), case.load()[0], 10.0)
         study = {"name": case.name, "patient": case.patient, "image": str(case.image)}
         study |= {"measurement": asdict(found), "trained_on_by": [], "seconds": {"read": 1.0}}
@@ -211,8 +187,8 @@ def test_readers_stand_beside_the_model(judged):
     assert readers.rows[1]["dice"].startswith("1.00")
 
 
-def test_other_predictions_are_compared_with_a_test(phantoms, masks, tmp_path):
-    evaluate(Source(phantoms), masks, masks, 3.0, 10.0, tmp_path)
+def test_other_predictions_are_compared_with_a_test(phantoms, half, tmp_path):
+    evaluate(Source(phantoms), half, half, 3.0, 10.0, tmp_path)
     page = page_of(tmp_path)
     assert "Dice, other predictions" in [column.title for column in page.cases.columns]
     compared = page.tables["Compared with the other predictions"].rows
