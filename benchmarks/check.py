@@ -1,7 +1,7 @@
 """Has anything become slower? A fresh run of `throughput.py` against the recorded ratios.
 
     python benchmarks/check.py data=plethora data.root=DIR
-    python benchmarks/check.py data=plethora data.root=DIR --record
+    python benchmarks/check.py --measured outputs/throughput.json --record
 
 Only ratios of one run are compared, which hold on other machines better than seconds do; one that
 is worse than recorded by more than --tolerance ends it with an error. Run by hand, before a release
@@ -26,12 +26,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add_arguments(parser)
+    parser.add_argument(
+        "--measured", type=Path, help="what a run of throughput.py wrote, instead of a fresh one"
+    )
     parser.add_argument("--tolerance", type=float, default=0.2, help="share of a recorded ratio")
     parser.add_argument(
         "--record", action="store_true", help="keep this run's as the recorded ones"
     )
     options = parser.parse_args()
-    medians = measured(options.data, options.rounds)
+    if options.measured:
+        medians = json.loads(options.measured.read_text(encoding="utf-8"))["medians"]
+    else:
+        medians = measured(options.data, options.rounds)
     ratios = {claim: claim.value(medians) for claim in CLAIMS if claim.unit != "s"}
     if options.record:
         content = {claim.work: round(ratio, 3) for claim, ratio in ratios.items()}

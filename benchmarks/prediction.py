@@ -42,20 +42,25 @@ def study(n_slices: int) -> Volume:
     return Volume(np.asfortranarray(array), coarse.affine @ scale)
 
 
-def peak_gb_of(command: list[str], folder: Path) -> float:
-    """Peak resident memory of a process that must end well."""
-    process = subprocess.Popen(command, cwd=folder)
-    peak_kb = [0]
+def peaks_gb_of(command: list[str], folder: Path) -> tuple[float, float]:
+    """Peak resident memory of a process that must end well, and the peak of its own part.
 
-    def watch() -> None:  # the kernel's own high-water mark, read until the process is gone
+    The rest are pages of mapped files, which the system may take back.
+    """
+    process = subprocess.Popen(command, cwd=folder, stdout=sys.stderr)
+    peaks_kb = {"VmHWM": 0, "RssAnon": 0}  # the kernel's own high-water mark; what is seen of it
+
+    def watch() -> None:
         status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
             try:
                 lines = status.read_text().splitlines()
             except OSError:
                 return
-            found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
-            peak_kb[0] = max([*peak_kb, *found])
+            for line in lines:
+                name, _, value = line.partition(":")
+                if name in peaks_kb:
+                    peaks_kb[name] = max(peaks_kb[name], int(value.split()[0]))
             stop.wait(0.05)
 
     stop = threading.Event()
@@ -65,7 +70,8 @@ def peak_gb_of(command: list[str], folder: Path) -> float:
     watcher.join()
     if code:
         raise SystemExit(f"{' '.join(command)} ended with {code}")
-    return peak_kb[0] / 2**20
+    peak, own = (kb / 2**20 for kb in peaks_kb.values())
+    return peak, own
 
 
 def trained(folder: Path) -> Path:
@@ -95,7 +101,7 @@ def main() -> None:
                 else:
                     nifti.write(study(n_slices), data / "study.nii.gz")
                 out = folder / "out" / data.name
-                peak_gb = peak_gb_of(
+                peak_gb, _ = peaks_gb_of(
                     [
                         *(sys.executable, str(ROOT / "run.py"), "task=predict"),
                         *(f"task.runs={runs}", "data=folder", f"data.root={data}"),

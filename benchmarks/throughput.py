@@ -217,6 +217,14 @@ def stages_table(medians: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def prediction_table(medians: dict[str, Any]) -> str:
+    spent = medians["prediction"]["stages_s"]
+    cells = " | ".join(f"{seconds:.2f}" for seconds in spent.values())
+    rule = "|---" * (len(spent) + 1) + "|"
+    slices = medians["prediction"]["slices"]
+    return f"| {slices} slices | {' | '.join(spent)} |\n{rule}\n| seconds | {cells} |"
+
+
 def peak_share(medians: dict[str, Any], name: str) -> float:
     """Of the fastest matrix product in the job's precision, while everything else goes on too."""
     work = medians["reference" if name == "reference" else f"{name} limit"]["gflop_per_patch"]
@@ -273,7 +281,8 @@ def main() -> None:
     text = json.dumps({"about": told, "medians": medians}, indent=2)
     options.out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     plot(medians).savefig(options.out.with_suffix(".png"))
-    print(f"\n{claims_table(medians)}\n\n{stages_table(medians)}\n\n{told}")
+    tables = (claims_table(medians), stages_table(medians), prediction_table(medians), told)
+    print("", *tables, sep="\n\n")
 
 
 def absolute(override: str) -> str:

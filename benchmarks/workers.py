@@ -15,6 +15,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -253,32 +254,40 @@ def validation(data: Sequence[str], *overrides: str) -> dict[str, Any]:
 
 
 def prediction(data: Sequence[str], run: str) -> dict[str, Any]:
-    """A typical DICOM series to its mask in a file, with a model that is loaded; and the share of
-    the network's own forward passes in it."""
+    """A typical DICOM series to its mask in a file, with a model that is loaded, stage by stage."""
+    from dataclasses import replace
+
     from pleural import io
-    from pleural.io import nifti
+    from pleural.io import dicom, nifti
     from pleural.segmenter import Segmenter
 
-    segmenter, image = Segmenter.load(run), typical(cases(data))["image"]
-    (member,) = segmenter.members
+    image = typical(cases(data))["image"]
+    (member,) = Segmenter.load(run).members
     member.net.forward = forward = Timed(member.net.forward)
+    preprocess, decode = Timed(member.preprocess), Timed(dicom._stored)
+    segmenter, dicom._stored = Segmenter([replace(member, preprocess=preprocess)]), decode
     rows = []
     with TemporaryDirectory() as folder:
         for _ in range(1 + MEASURED):
-            forward.seconds, marks = 0.0, [time.perf_counter()]
+            for timed in (decode, preprocess, forward):
+                timed.seconds = 0.0
+            marks = [time.perf_counter()]
             scan = io.read(image)
             marks.append(time.perf_counter())
             mask = segmenter.segment(scan).mask
             marks.append(time.perf_counter())
             nifti.write(mask, Path(folder) / "mask.nii.gz")
             marks.append(time.perf_counter())
+            read, segment, write = (b - a for a, b in pairwise(marks))
             spent = {
-                "read": marks[1] - marks[0],
+                "headers": read - decode.seconds,
+                "decode": decode.seconds,
+                "preprocess": preprocess.seconds,
                 "forward": forward.seconds,
-                "segment, the rest": marks[2] - marks[1] - forward.seconds,
-                "write": marks[3] - marks[2],
+                "back to the scan's grid": segment - preprocess.seconds - forward.seconds,
+                "write": write,
             }
-            rows.append((marks[3] - marks[0], spent))
+            rows.append((marks[-1] - marks[0], spent))
     total, spent = sorted(rows[1:], key=lambda row: row[0])[MEASURED // 2]
     return {"predict_s": total, "stages_s": spent, "slices": scan.shape[2]}
 
