@@ -22,7 +22,8 @@ from pleural.errors import Findings, InputError
 from pleural.prepared import OnDisk, Prepare, Sample
 from pleural.volume import Volume
 
-IMAGE_AND_LABEL = ["image", "label"]
+CUT = ["image", "label", "lung_depth_mm"]
+FED = ("name", "image", "label")  # to the network and to who judges it; the rest helps before
 
 # Said at every crop of a case without effusion, where it is what we want.
 warnings.filterwarnings("ignore", message="Num foregrounds 0")
@@ -95,7 +96,7 @@ class Patches:
         monai.data.set_track_meta(False)
         prepare = _Collected(self._prepare(preprocess))
         crop = RandCropByPosNegLabeld(
-            keys=IMAGE_AND_LABEL,
+            keys=CUT,
             label_key="label",
             spatial_size=self.patch_size,
             pos=self.positive_share,
@@ -104,10 +105,10 @@ class Patches:
             fg_indices_key="foreground",
             bg_indices_key="background",
         )
-        as_float = CastToTyped(keys=IMAGE_AND_LABEL, dtype=torch.float32)
-        steps = [prepare, crop, as_float, augmentation, self._of_patch_size]
+        as_float = CastToTyped(keys=CUT, dtype=torch.float32)
+        steps = [prepare, crop, as_float, augmentation, _fed, self._of_patch_size]
         patches = self._dataset(training, Compose(steps))
-        volumes = self._dataset(validation, Compose([prepare, _without_indices]))
+        volumes = self._dataset(validation, Compose([prepare, _fed]))
         prepare.raise_findings(len(training) + len(validation))
         return self._training_loader(patches), DataLoader(volumes, num_workers=0, batch_size=1)
 
@@ -202,5 +203,5 @@ def _start_worker(worker: int) -> None:
     monai.data.set_track_meta(False)
 
 
-def _without_indices(sample: Sample) -> Sample:
-    return {k: v for k, v in sample.items() if k not in ("foreground", "background")}
+def _fed(sample: Sample) -> Sample:
+    return {key: sample[key] for key in FED}

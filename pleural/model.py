@@ -32,6 +32,9 @@ class UNet(nn.Module):
         dimensions: 3, or 2 (see :class:`SliceWise`).
         channels: of each level, the finest first.
         stem_stride: of the image to the finest level, an axis each; 1 for none.
+        contrasts: lowest and highest value, on the image's scale from -1 to 1, of each channel that
+            the first convolution sees. A narrow one sets fluid off from muscle and liver, from
+            which it differs by some hundredths of a window that also holds lung and bone.
         prior: probability that the untrained network gives every voxel, about the share that is
             effusion; from one half, the first hundreds of steps go into learning this share.
 
@@ -44,13 +47,15 @@ class UNet(nn.Module):
         dimensions: int,
         channels: Sequence[int],
         stem_stride: Sequence[int],
+        contrasts: Sequence[Sequence[float]],
         prior: float,
     ) -> None:
         super().__init__()
         up: Any = nn.ConvTranspose2d if dimensions == 2 else nn.ConvTranspose3d
         block = partial(_block, dimensions)
         stride, finest = tuple(stem_stride), channels[0]
-        stem = nn.Sequential(block(1, finest, stride), block(finest, finest))
+        self.contrasts = [(float(low), float(high)) for low, high in contrasts]
+        stem = nn.Sequential(block(len(contrasts), finest, stride), block(finest, finest))
         self.encoder = nn.ModuleList([stem])
         self.up = nn.ModuleList()
         self.decoder = nn.ModuleList()
@@ -65,7 +70,7 @@ class UNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         skips = []
         # (B, C, X, Y, Z), halved and with more channels at every level
-        features = _to_multiples(image, self.multiples)
+        features = seen_in(self.contrasts, _to_multiples(image, self.multiples))
         for encode in self.encoder:
             features = encode(features)
             skips.append(features)
@@ -86,6 +91,16 @@ def _block(
         norm(n_out),
         nn.LeakyReLU(0.01, inplace=True),
     )
+
+
+def seen_in(contrasts: Sequence[tuple[float, float]], image: Tensor) -> Tensor:
+    """``(B, 1, ...)`` to ``(B, C, ...)``: each contrast's range brought to -1 to 1 and clipped.
+
+    To be done before anything is rounded to bf16.
+    """
+    channels = [((image - low) * (2 / (high - low)) - 1).clamp(-1, 1) for low, high in contrasts]
+    last = torch.channels_last if image.dim() == 4 else torch.channels_last_3d
+    return torch.cat(channels, dim=1).contiguous(memory_format=last)
 
 
 def filled_up(image: Tensor, shape: Sequence[int]) -> Tensor:

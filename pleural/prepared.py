@@ -17,11 +17,12 @@ from monai.transforms import Transform
 
 from pleural.data.case import Case
 from pleural.errors import Findings, InputError, first_line
+from pleural.lungs import lung_depth_mm
 from pleural.model import AIR
 from pleural.volume import Volume
 
 N_BACKGROUND = 100_000  # places to centre a patch on; a sample of them serves as well as all
-PREPARED_VERSION = 1  # part of a disk cache's key: raise it when `Prepare` changes
+PREPARED_VERSION = 2  # part of a disk cache's key: raise it when `Prepare` changes
 
 Sample = dict[str, Any]
 
@@ -38,7 +39,10 @@ class Prepare(Transform):
         self.patch_size = tuple(patch_size)
 
     def __call__(self, case: Case) -> Sample:
-        """``name``; float16 ``image``, ``label``; flat int32 ``foreground``, ``background``.
+        """A case's ``name`` and arrays.
+
+        float16 ``image``, ``label`` and ``lung_depth_mm`` (see :mod:`pleural.lungs`), flat int32
+        ``foreground`` and ``background``, and ``spacing_mm`` of X, Y, Z.
 
         Raises:
             Findings: the case cannot be used.
@@ -47,11 +51,15 @@ class Prepare(Transform):
         if mask is None:
             raise Findings(f"{case.name} cannot be used:", [f"{case.name}: has no mask"])
         image = self.preprocess(scan)
-        label = padded(mask.onto(image).array, self.patch_size, 0.0)
+        label = mask.onto(image).array
+        depth = padded(lung_depth_mm(scan, image, label), self.patch_size, 0.0)
+        label = padded(label, self.patch_size, 0.0)
         return {
             "name": case.name,
             "image": padded(image.array, self.patch_size, AIR)[None].astype(np.float16),
             "label": label[None].astype(np.float16),
+            "lung_depth_mm": depth[None].astype(np.float16),
+            "spacing_mm": np.array(image.spacing_mm, np.float32),
             "foreground": np.flatnonzero(label >= 0.5).astype(np.int32),
             "background": _sampled(np.flatnonzero(label == 0), N_BACKGROUND),
         }

@@ -4,9 +4,9 @@ import monai
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, distance_transform_edt
 
-from pleural.augmentation import RandAffine, _grid
+from pleural.augmentation import RandAffine, RandEffusion, _grid
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,8 @@ def sample():
     x, y, z = np.ogrid[-1:1:20j, -1:1:16j, -1:1:12j]
     smooth = np.sin(3 * x) + np.cos(2 * y + 1) * z
     image = torch.from_numpy(smooth.astype(np.float32))[None]
-    return {"image": image, "label": (image > 0.3).float(), "name": "kept"}
+    label = (image > 0.3).float()
+    return {"image": image, "label": label, "name": "kept", "spacing_mm": np.array([2.0, 2.0, 5.0])}
 
 
 def affine(prob=1.0, rotate=(0.3, 0.2, 0.4), scale=(0.2, 0.1, 0.15)):
@@ -42,6 +43,23 @@ def test_the_grid_is_that_of_scipy(sample):
     np.testing.assert_allclose(moved[0, 0], expected, atol=1e-4)
 
 
+def test_turns_are_turns_in_millimetres():
+    flat = np.zeros((40, 40, 40), np.float32)
+    flat[:, 18:22] = 1  # a slab that lies level
+    sample = {
+        **dict.fromkeys(("image", "label"), torch.from_numpy(flat)[None]),
+        "spacing_mm": np.array([1.0, 1.0, 3.0]),
+    }
+    turn = RandAffine(1.0, (0.5, 0, 0), (0, 0, 0)).set_random_state(3)
+    slab = turn(sample)["image"][0, 20].numpy()  # Y, Z
+    centre = (slab * np.arange(40)[:, None]).sum(0) / slab.sum(0)
+    rise_mm = np.polyfit(3.0 * np.arange(10, 30), centre[10:30], 1)[0]
+    turn.set_random_state(3)
+    turn.randomize(None)
+    angle = turn.R.uniform(-turn.rotate_range, turn.rotate_range)[0]
+    assert abs(rise_mm) == pytest.approx(abs(np.tan(angle)), rel=0.02)
+
+
 def test_nothing_to_turn_or_scale_changes_nothing(sample):
     moved = affine(rotate=(0, 0, 0), scale=(0, 0, 0))(sample)
     torch.testing.assert_close(moved["image"], sample["image"], atol=1e-5, rtol=0)
@@ -63,3 +81,97 @@ def test_a_seeded_compose_reaches_it(sample):
     results = [changes.set_random_state(seed)(sample)["image"] for seed in (1, 1, 2)]
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
+
+
+@pytest.fixture
+def chest():
+    """One lung, on the patient's right, 60 x 60 x 120 mm, in tissue."""
+    depth = torch.zeros(1, 50, 40, 40)
+    depth[0, 15:45, 5:35] = 1
+    inside = distance_transform_edt(depth[0].numpy(), sampling=(2, 2, 1e6))
+    image = torch.full_like(depth, 0.04)
+    image[depth > 0] = -0.85
+    return {
+        "image": image,
+        "label": torch.zeros_like(image),
+        "lung_depth_mm": torch.from_numpy(inside).float()[None],
+        "spacing_mm": np.array([2.0, 2.0, 3.0]),
+        "name": "kept",
+    }
+
+
+def effusion(seed=0, prob=1.0, thickness_mm=(20, 20), rim_mm=10):
+    pour = RandEffusion(prob, (-1000, 1000), thickness_mm, (6, 0), (5, 5), rim_mm)
+    return pour.set_random_state(seed)
+
+
+def test_fluid_lies_in_the_lung_and_looks_like_water(chest):
+    poured = effusion()(chest)
+    full = poured["label"] == 1
+    assert full.sum() * 12 / 1000 > 20  # mL
+    assert not poured["label"][chest["lung_depth_mm"] == 0].any()
+    hu = 1000 * poured["image"][full]
+    assert hu.mean() == pytest.approx(6, abs=1)
+    assert hu.std() == pytest.approx(5, abs=1)
+
+
+def test_what_is_no_lung_stays_as_it_is(chest):
+    poured = effusion()(chest)
+    outside = chest["lung_depth_mm"] == 0
+    torch.testing.assert_close(poured["image"][outside], chest["image"][outside])
+    assert poured["name"] == "kept"
+
+
+def test_fluid_lies_behind(chest):
+    for seed in range(20):
+        label = effusion(seed)(chest)["label"][0]
+        y = (label * torch.arange(40)[:, None]).sum() / label.sum()
+        assert y < 20  # the middle of the lung; y grows to the front
+
+
+@pytest.mark.parametrize("thickness_mm", [6, 25])
+def test_it_is_as_thick_as_asked_for(chest, thickness_mm):
+    thickest = []
+    for seed in range(30):
+        poured = effusion(seed, thickness_mm=(thickness_mm, thickness_mm))(chest)
+        thickest.append(
+            2 * float(poured["label"][0, 30].sum(dim=0).max())
+        )  # above the lowest point
+    assert np.median(thickest) == pytest.approx(thickness_mm, rel=0.4)
+
+
+def test_it_adds_to_the_effusion_that_is_there(chest):
+    chest["label"][0, :10] = 1
+    poured = effusion()(chest)
+    assert (poured["label"] >= chest["label"]).all()
+    assert poured["label"].max() == 1
+
+
+def test_the_side_is_drawn_where_there_are_two(chest):
+    chest["lung_depth_mm"][0, :25] *= -1
+    sides = set()
+    for seed in range(20):
+        label = effusion(seed)(chest)["label"][0]
+        sides.add((bool(label[:25].any()), bool(label[25:].any())))
+    assert sides == {(True, False), (False, True)}
+
+
+def test_compressed_lung_is_no_effusion(chest):
+    for seed in range(20):
+        poured = effusion(seed)(chest)
+        dense = (poured["image"] > -0.5) & (chest["image"] < -0.5) & (poured["label"] == 0)
+        if dense.any():
+            return
+    raise AssertionError("no lung was compressed in twenty draws")
+
+
+def test_no_lung_no_fluid(chest):
+    chest["lung_depth_mm"].zero_()
+    assert effusion()(chest) is chest
+    assert effusion(prob=0.0)(chest) is chest
+
+
+def test_the_same_seed_is_the_same_fluid(chest):
+    one, same, other = (effusion(seed)(chest)["image"] for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)

@@ -3,6 +3,7 @@
 import inspect
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -16,7 +17,7 @@ from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
 COUNTS = {
-    "augmentation": 4,
+    "augmentation": 5,
     "budget": 1,
     "data": 4,
     "dataset": 1,
@@ -104,8 +105,9 @@ def test_an_augmentation_keeps_image_and_label_together(tmp_path, option):
     augment.set_random_state(0)
     label = torch.zeros(1, 20, 20, 16)
     label[:, 4:14, 6:12, 3:9] = 1
+    no_lung = {"lung_depth_mm": torch.zeros_like(label), "spacing_mm": np.ones(3)}
     for _ in range(60):
-        sample = augment({"name": "a", "image": label.clone(), "label": label.clone()})
+        sample = augment({"name": "a", "image": label.clone(), "label": label.clone(), **no_lung})
         assert sample["image"].shape == sample["label"].shape == label.shape
         assert -1e-5 <= sample["label"].min() <= sample["label"].max() <= 1 + 1e-5
         together = torch.stack([sample["image"].ravel(), sample["label"].ravel()])
@@ -135,7 +137,7 @@ def test_a_task_names_a_function_of_its_own_name_and_all_its_arguments(tmp_path,
     inspect.signature(task.func).bind(**task.keywords)
 
 
-PATCHES = {"default": (96, 96, 48), "quick": (96, 64, 48)}
+PATCHES = {"default": (160, 128, 32), "quick": (96, 64, 48)}
 
 
 @pytest.mark.parametrize("option", OPTIONS["model"])

@@ -32,7 +32,7 @@ from tests.conftest import ROOT, Source, write_run
 from tests.test_conf import composed
 
 UNET = {"_target_": "pleural.model.UNet", "dimensions": 3, "channels": [4, 8]}
-UNET |= {"stem_stride": [2, 2, 1], "prior": 0.5}
+UNET |= {"stem_stride": [2, 2, 1], "contrasts": [[-1, 1], [-0.2, 0.2]], "prior": 0.5}
 LICENCE = "synthetic; no terms"
 EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "docs/export.md").read_text("utf-8"), re.S)[0]
 # What the schema named in metadata.json requires (read at project-monai.github.io/schema).

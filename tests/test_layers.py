@@ -17,7 +17,7 @@ LAYERS = [
     ["io.dicom"],
     ["io.dicom_seg"],
     ["io"],
-    ["data.case", "preprocess", "run_folder", "prediction_folder", "measure"],
+    ["data.case", "preprocess", "lungs", "run_folder", "prediction_folder", "measure"],
     [
         "data.split",
         "data.phantom",

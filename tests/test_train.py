@@ -47,7 +47,7 @@ def settings(cases, run_dir, **changes):
         "preprocess": ChestCT((-1000, 1000), (6, 6, None), crop_to_body=True, margin_mm=10),
         "dataset": Patches(PATCH, 2, 0.5, 1, 3, "memory", None, 1, 0),
         "augmentation": Compose([]),
-        "model": UNet(3, (4, 8), (1, 1, 1), 0.05),
+        "model": UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05),
         "loss": DiceBCE(3, 1, 1, batch=True),
         "optimizer": partial(torch.optim.AdamW, lr=1e-2),
         "scheduler": Cosine(0.0, 0.0),
@@ -124,7 +124,7 @@ def test_the_best_epoch_is_the_one_with_the_highest_dice(finished):
 
 def test_the_kept_weights_give_the_reported_dice(finished):
     run_dir, _, given = finished
-    net = UNet(3, (4, 8), (1, 1, 1), 0.05)
+    net = UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05)
     net.load_state_dict(torch.load(run_dir / "best.pt", weights_only=True)["weights"])
     segmenter = Segmenter([Trained(net, given["preprocess"], given["inference"], PATCH, 0.5)])
     record = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
@@ -289,7 +289,7 @@ def test_validation_cases_without_effusion_choose_no_epoch(phantoms, tmp_path):
 
 
 def test_patches_with_wrong_bf16_gradients_are_refused(phantoms, tmp_path):
-    deep = UNet(3, (4, 8, 16, 32, 64), (2, 2, 1), 0.05)  # 64 / 2 / 16 is 2
+    deep = UNet(3, (4, 8, 16, 32, 64), (2, 2, 1), [(-1, 1)], 0.05)  # 64 / 2 / 16 is 2
     changes = {"model": deep, "trainer": lightning(precision="bf16-mixed")}
     tiny = Patches((64, 64, 32), 1, 0.5, 1, 1, "memory", None, 1, 0)
     with pytest.raises(InputError, match=r"first size of 2.*32-true"):

@@ -1,0 +1,87 @@
+"""Where in a scan an effusion could lie that is not there: the lungs, and how deep in them.
+
+By thresholds, as all that is needed is a room to pour synthetic fluid into (see
+:class:`pleural.augmentation.RandEffusion`), not the anatomy itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from pleural.volume import Volume
+
+AIR_BELOW_HU = -500
+DENSE_ABOVE_HU = 100  # bone and vessels with contrast, which fluid does not replace
+LEAST_ML = 200.0  # smaller parts full of air are bowel or stomach
+LEAST_CM2 = 6.0  # and smaller ones in a slice the windpipe and its branches
+IN_SLICE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])[..., None] * [0, 1, 0]
+VESSELS_MM = 8.0  # what is thinner than twice this inside a lung belongs to it
+
+
+def lung_depth_mm(scan: Volume, prepared: Volume, label: np.ndarray) -> np.ndarray:
+    """How far each voxel of ``prepared`` lies inside its lung, from its surface, in mm.
+
+    Args:
+        scan: in HU, on any grid.
+        prepared: RAS+; only its grid counts.
+        label: ``(X, Y, Z)`` on that grid, the share of each voxel that is effusion: no lung.
+
+    Returns:
+        float32 ``(X, Y, Z)``: positive in the patient's right lung, negative in the left, 0
+        elsewhere. A lung that the scan cuts off is as deep at the cut as it is inside.
+    """
+    airy = _share(scan, scan.array < AIR_BELOW_HU, prepared)
+    air = _air_inside(prepared.with_array(airy >= 0.5))
+    depth = np.zeros(air.shape, np.float32)
+    if not air.any():
+        return depth
+    other = (label >= 0.5) | (_share(scan, scan.array > DENSE_ABOVE_HU, prepared) >= 0.5)
+    # The body's, not the lungs': one of them may be drowned.
+    middle = round(float(np.average(np.arange(air.shape[0]), weights=(1 - airy).sum(axis=(1, 2)))))
+    for side, half in ((-1, slice(None, middle)), (1, slice(middle, None))):
+        (box,) = ndimage.find_objects(air[half].astype(np.uint8)) or [None]
+        if box is not None:
+            box = (*box[:2], slice(None))  # head and feet of the scan itself
+            lung = _filled(air[half][box], prepared.spacing_mm) & ~other[half][box]
+            depth[half][box] = side * _depth_mm(lung, prepared.spacing_mm)
+    return depth
+
+
+def _share(scan: Volume, where: np.ndarray, grid: Volume) -> np.ndarray:
+    return scan.with_array(where.view(np.uint8)).onto(grid).array
+
+
+def _air_inside(air: Volume) -> np.ndarray:
+    """Large parts full of air that do not reach the sides of the grid, as the air around does."""
+    parts, n_parts = ndimage.label(air.array)
+    large = np.bincount(parts.ravel(), minlength=n_parts + 1) * air.voxel_ml >= LEAST_ML
+    for face in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+        large[np.unique(face)] = False
+    large[0] = False
+    pieces, _ = ndimage.label(large[parts], IN_SLICE)
+    voxel_cm2 = air.spacing_mm[0] * air.spacing_mm[1] / 100
+    wide = np.bincount(pieces.ravel()) * voxel_cm2 >= LEAST_CM2
+    wide[0] = False
+    inside: np.ndarray = wide[pieces]
+    return inside
+
+
+def _filled(air: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """With the vessels in it, closed slice by slice."""
+    rx, ry = (max(1, round(VESSELS_MM / mm)) for mm in spacing_mm[:2])
+    x, y = np.ogrid[-rx : rx + 1, -ry : ry + 1]
+    disc = ((x / rx) ** 2 + (y / ry) ** 2 <= 1)[..., None]
+    framed = np.pad(air, ((rx, rx), (ry, ry), (0, 0)))  # or the frame would be eroded from
+    closed: np.ndarray = ndimage.binary_closing(framed, disc)[rx:-rx, ry:-ry]
+    return closed
+
+
+def _depth_mm(lung: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """From the nearest voxel outside; beyond the scan's head and feet, lung goes on."""
+    framed = np.pad(lung, ((1, 1), (1, 1), (0, 0)))
+    framed = np.pad(framed, ((0, 0), (0, 0), (1, 1)), "edge")
+    far: np.ndarray = ndimage.distance_transform_edt(framed, sampling=spacing_mm)
+    return far[1:-1, 1:-1, 1:-1]
