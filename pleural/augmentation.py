@@ -6,6 +6,7 @@ Shapes: samples hold ``image``, ``label`` and ``lung_depth_mm``, plain tensors `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,10 +58,22 @@ class RandAffine(RandomizableTransform):
         turned = Rotation.from_euler("xyz", angles).as_matrix() * scales
         spacing_mm = np.asarray(sample["spacing_mm"], np.float64)
         turned = turned * spacing_mm / spacing_mm[:, None]  # in voxels, which are no cubes
-        both = torch.stack([sample[key] for key in KEYS])
-        grid = _grid(turned, both.shape[2:]).expand(len(KEYS), -1, -1, -1, -1)
-        moved = grid_sample(both, grid, padding_mode="border", align_corners=False)
-        return {**sample, **dict(zip(KEYS, moved, strict=True))}
+        both = torch.stack([sample[key] for key in KEYS], dim=1)
+        moved = _sampled(both, _grid(turned, both.shape[2:]))
+        return {**sample, **dict(zip(KEYS, moved.split(1), strict=True))}
+
+
+def _sampled(volumes: Tensor, grid: Tensor) -> Tensor:
+    """``volumes`` ``(1, C, X, Y, Z)`` at the places of ``grid``, ``(C, X, Y, Z)``.
+
+    A CPU gives each of a batch a thread, so the grid is one of as many parts along X: the weights
+    of a place are computed once for all channels, and by all threads.
+    """
+    n_parts = math.gcd(grid.shape[1], torch.get_num_threads())
+    parts = grid.reshape(n_parts, -1, *grid.shape[2:])
+    volumes = volumes.expand(n_parts, -1, -1, -1, -1)
+    sampled = grid_sample(volumes, parts, padding_mode="border", align_corners=False)
+    return sampled.transpose(0, 1).flatten(1, 2)
 
 
 def _grid(matrix: np.ndarray, shape: Sequence[int]) -> torch.Tensor:

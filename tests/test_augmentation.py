@@ -175,3 +175,17 @@ def test_the_same_seed_is_the_same_fluid(chest):
     one, same, other = (effusion(seed)(chest)["image"] for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+def test_threads_share_the_work_and_change_nothing(sample):
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            results.append(affine()(sample))
+    finally:
+        torch.set_num_threads(before)
+    for key in ("image", "label"):
+        for other in results[1:]:
+            torch.testing.assert_close(other[key], results[0][key])

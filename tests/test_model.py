@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from pleural.model import DeeplySupervised, InstanceNorm, Padded, PReLU, SliceWise, tuned
+from pleural.model import (
+    DeeplySupervised,
+    InstanceNorm,
+    Padded,
+    PReLU,
+    SliceWise,
+    UNet,
+    seen_in,
+    tuned,
+)
 
 
 def test_slice_wise_runs_every_slice_by_itself():
@@ -41,6 +50,28 @@ def test_deep_supervision_is_a_list_in_training_only():
     assert len(heads) == 2
     torch.testing.assert_close(heads[1], 2 * image)
     torch.testing.assert_close(net.eval()(image), image)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_each_contrast_is_a_channel_of_its_own(dimensions):
+    image = torch.linspace(-1, 1, 81).reshape(1, 1, 9, *(9, 1)[: dimensions - 1])
+    whole, soft = seen_in([(-1, 1), (-0.2, 0.2)], image)[0]
+    torch.testing.assert_close(whole, image[0, 0])
+    torch.testing.assert_close(soft, (5 * image[0, 0]).clamp(-1, 1))
+
+
+def test_a_contrast_tells_apart_what_bf16_rounds_to_one():
+    image = torch.tensor([0.2401, 0.2399]).reshape(1, 1, 1, 1, 2)
+    (narrow,) = seen_in([(0.2, 0.28)], image)[0]
+    assert image.bfloat16().unique().numel() == 1
+    assert narrow.bfloat16().unique().numel() == 2
+
+
+def test_a_unet_takes_images_of_any_size():
+    net = UNet(3, (4, 8), (2, 2, 1), [(-1, 1), (-0.16, 0.24)], 0.02).eval()
+    with torch.inference_mode():
+        logits = net(torch.full((1, 1, 13, 10, 7), 0.01))
+    assert logits.shape == (1, 1, 13, 10, 7)
 
 
 @pytest.mark.parametrize("net", [nn.Conv3d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Linear(2, 3)])
