@@ -129,15 +129,23 @@ class RandEffusion(RandomizableTransform):
         sides = [side for side in (-1, 1) if (side * depth_mm > 0).any()]
         if not (self._do_transform and sides):
             return sample
-        depth_mm = (self.R.choice(sides) * depth_mm).clamp(min=0)
-        spacing_mm = [float(mm) for mm in sample["spacing_mm"]]
+        depth_mm = self.R.choice(sides) * depth_mm
+        box = (slice(None), *_box(depth_mm > 0))  # of one lung: a fraction of the patch
+        image, label = sample["image"].clone(), sample["label"].clone()
+        image[box], label[box] = self._poured(
+            image[box][0], label[box][0], depth_mm[box[1:]].clamp(min=0), sample["spacing_mm"]
+        )
+        return {**sample, "image": image, "label": label}
+
+    def _poured(
+        self, image: Tensor, label: Tensor, depth_mm: Tensor, spacing_mm: Sequence[float]
+    ) -> tuple[Tensor, Tensor]:
+        spacing_mm = [float(mm) for mm in spacing_mm]
         surface_mm = self._surface_mm(depth_mm > 0, spacing_mm)
         share = ((surface_mm - depth_mm) / spacing_mm[0] + 0.5).clamp(0, 1) * (depth_mm > 0)
-        image = self._compressed(sample["image"][0], depth_mm, surface_mm)
         fluid = self._value(self.R.normal(*self.fluid_hu)) + self._noise(share > 0)
-        image = torch.lerp(image, fluid, share)
-        label = torch.maximum(sample["label"][0], share)
-        return {**sample, "image": image[None], "label": label[None]}
+        image = torch.lerp(self._compressed(image, depth_mm, surface_mm), fluid, share)
+        return image, torch.maximum(label, share)
 
     def _surface_mm(self, lung: Tensor, spacing_mm: Sequence[float]) -> Tensor:
         """``(Y, Z)``: the depth in the lung to which fluid stands, by height and slice."""
@@ -181,3 +189,11 @@ class RandEffusion(RandomizableTransform):
     def _value(self, hu: float) -> float:
         low, high = self.window_hu
         return (hu - low) * 2 / (high - low) - 1
+
+
+def _box(where: Tensor) -> tuple[slice, ...]:
+    """The smallest one, along X, Y and Z, that holds all of ``where``, which holds something."""
+    planes = where.any(dim=0)
+    found = (where.any(dim=1).any(dim=1), planes.any(dim=1), planes.any(dim=0))
+    ends = [axis.nonzero().flatten()[[0, -1]].tolist() for axis in found]
+    return tuple(slice(first, last + 1) for first, last in ends)
