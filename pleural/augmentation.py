@@ -175,7 +175,7 @@ class RandEffusion(RandomizableTransform):
         """Denser lung, half of the time, for some millimetres beyond the fluid."""
         width = self.R.uniform(0, self.rim_mm)
         value = self._value(self.R.uniform(*COMPRESSED_HU))
-        if self.R.random() < 0.5:
+        if self.R.random() < 0.5 or width == 0:
             return image
         share = ((surface_mm + width - depth_mm) / width).clamp(0, 1)
         return torch.lerp(image, image.clamp(min=value), share * (surface_mm > 0) * (depth_mm > 0))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from pleural.preprocess import axial_disc
 from pleural.volume import Volume
 
 AIR_BELOW_HU = -500
@@ -71,9 +72,8 @@ def _air_inside(air: Volume) -> np.ndarray:
 
 def _filled(air: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """With the vessels in it, closed slice by slice."""
-    rx, ry = (max(1, round(VESSELS_MM / mm)) for mm in spacing_mm[:2])
-    x, y = np.ogrid[-rx : rx + 1, -ry : ry + 1]
-    disc = ((x / rx) ** 2 + (y / ry) ** 2 <= 1)[..., None]
+    disc = axial_disc(VESSELS_MM, spacing_mm)
+    rx, ry = (size // 2 for size in disc.shape[:2])
     framed = np.pad(air, ((rx, rx), (ry, ry), (0, 0)))  # or the frame would be eroded from
     closed: np.ndarray = ndimage.binary_closing(framed, disc)[rx:-rx, ry:-ry]
     return closed

@@ -79,7 +79,8 @@ def body_box(scan: Volume, margin_mm: float = 0.0) -> tuple[slice, slice, slice]
     """
     steps = [max(1, round(BODY_GRID_MM / mm)) for mm in scan.spacing_mm]
     coarse = scan.array[tuple(slice(None, None, step) for step in steps)] > BODY_ABOVE_HU
-    disc = _disc(steps[0] * scan.spacing_mm[0], steps[1] * scan.spacing_mm[1])
+    coarse_mm = [step * mm for step, mm in zip(steps, scan.spacing_mm, strict=True)]
+    disc = axial_disc(TABLE_THICKNESS_MM / 2, coarse_mm)
     # Beyond the edge counts as dense, or a body cut off by the field of view would lose its rim.
     parts, n_parts = ndimage.label(ndimage.binary_erosion(coarse, disc, border_value=1))
     if n_parts == 0:
@@ -98,8 +99,9 @@ def body_box(scan: Volume, margin_mm: float = 0.0) -> tuple[slice, slice, slice]
     return box[0], box[1], box[2]
 
 
-def _disc(x_mm: float, y_mm: float) -> np.ndarray:
-    """An axial disc of the table's thickness, on voxels of ``x_mm`` by ``y_mm``."""
-    rx, ry = (max(1, round(TABLE_THICKNESS_MM / 2 / mm)) for mm in (x_mm, y_mm))
+def axial_disc(radius_mm: float, spacing_mm: Sequence[float]) -> np.ndarray:
+    """``(X, Y, 1)``, at least three voxels wide; ``spacing_mm`` is of X and Y, and maybe more."""
+    rx, ry = (max(1, round(radius_mm / mm)) for mm in spacing_mm[:2])
     x, y = np.ogrid[-rx : rx + 1, -ry : ry + 1]
-    return ((x / rx) ** 2 + (y / ry) ** 2 <= 1)[..., None]
+    disc: np.ndarray = ((x / rx) ** 2 + (y / ry) ** 2 <= 1)[..., None]
+    return disc

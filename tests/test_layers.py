@@ -17,7 +17,7 @@ LAYERS = [
     ["io.dicom"],
     ["io.dicom_seg"],
     ["io"],
-    ["data.case", "preprocess", "lungs", "run_folder", "prediction_folder", "measure"],
+    ["data.case", "preprocess", "run_folder", "prediction_folder", "measure"],
     [
         "data.split",
         "data.phantom",
@@ -26,6 +26,7 @@ LAYERS = [
         "data.plethora",
         "trained",
         "figures",
+        "lungs",
     ],
     ["prepared", "trainer", "sweep", "history", "held_out"],
     ["dataset", "segmenter", "augmentation"],
