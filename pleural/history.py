@@ -26,14 +26,16 @@ class History(Callback):
     epoch's validation and their ``mean_dice``.
 
     Args:
-        training, validation: names of cases. Without any to validate, there is nothing to choose
-            the best epoch by, and the last weights are kept as the best.
+        training, validation: names of cases.
+        chooses: the best epoch by validation; otherwise the last weights are kept as the best.
     """
 
-    def __init__(self, run: RunFolder, training: Sequence[str], validation: Sequence[str]) -> None:
+    def __init__(
+        self, run: RunFolder, training: Sequence[str], validation: Sequence[str], chooses: bool
+    ) -> None:
         self.run = run
         self.split = {"training": list(training), "validation": list(validation)}
-        self.validates = bool(validation)
+        self.chooses = chooses
         self.rows: list[dict[str, Any]] = []
         self.best_epoch: int | None = None
         self.best_dice = -1.0
@@ -76,7 +78,7 @@ class History(Callback):
                 **_validation_columns(module),
             }
         )
-        if not self.validates:
+        if not self.chooses:
             self.best_epoch = trainer.current_epoch
             self._save_best(module, val_dice=None)
         self.run.save_metrics(self.rows)

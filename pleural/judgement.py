@@ -69,9 +69,9 @@ def described(split: Split) -> dict[str, list[dict[str, Any]]]:
     return parts
 
 
-def summary(run: RunFolder, best_epoch: int, n_epochs: int, scores: Sequence[Score]) -> str:
-    """What a person wants to know when a training ends."""
-    lines = ["", f"best epoch {best_epoch} of {n_epochs} (epochs count from 0)"]
+def summary(run: RunFolder, kept: str, n_epochs: int, scores: Sequence[Score]) -> str:
+    """What a person wants to know when a training ends; ``kept`` names the epoch."""
+    lines = ["", f"{kept} of {n_epochs} (epochs count from 0)"]
     if scores:
         positive = [score for score in scores if score.reference_ml > 0]
         width = max(len(score.name) for score in scores)

@@ -1,4 +1,4 @@
-"""Where in a scan an effusion could lie that is not there: the lungs, and how deep in them.
+"""Where in a scan an effusion could lie that is not there: in place of lung, and below it.
 
 By thresholds, as all that is needed is a room to pour synthetic fluid into (see
 :class:`pleural.augmentation.RandEffusion`), not the anatomy itself.
@@ -16,6 +16,8 @@ from pleural.volume import Volume
 
 AIR_BELOW_HU = -500
 DENSE_ABOVE_HU = 100  # bone and vessels with contrast, which fluid does not replace
+BONE_ABOVE_HU = 300
+RECESS_MM = 25.0  # how far the pleural space goes on below the lung, for want of fluid empty
 LEAST_ML = 200.0  # smaller parts full of air are bowel or stomach
 LEAST_CM2 = 6.0  # and smaller ones in a slice the windpipe and its branches
 IN_SLICE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])[..., None] * [0, 1, 0]
@@ -24,6 +26,9 @@ VESSELS_MM = 8.0  # what is thinner than twice this inside a lung belongs to it
 
 def lung_depth_mm(scan: Volume, prepared: Volume, label: np.ndarray) -> np.ndarray:
     """How far each voxel of ``prepared`` lies inside its lung, from its surface, in mm.
+
+    With the lung goes the recess below it, between ribs and diaphragm, where fluid gathers first:
+    the places that have lung within ``RECESS_MM`` above them.
 
     Args:
         scan: in HU, on any grid.
@@ -39,14 +44,18 @@ def lung_depth_mm(scan: Volume, prepared: Volume, label: np.ndarray) -> np.ndarr
     depth = np.zeros(air.shape, np.float32)
     if not air.any():
         return depth
-    other = (label >= 0.5) | (_share(scan, scan.array > DENSE_ABOVE_HU, prepared) >= 0.5)
+    dense, bone = (
+        _share(scan, scan.array > hu, prepared) >= 0.5 for hu in (DENSE_ABOVE_HU, BONE_ABOVE_HU)
+    )
     # The body's, not the lungs': one of them may be drowned.
     middle = round(float(np.average(np.arange(air.shape[0]), weights=(1 - airy).sum(axis=(1, 2)))))
     for side, half in ((-1, slice(None, middle)), (1, slice(middle, None))):
         (box,) = ndimage.find_objects(air[half].astype(np.uint8)) or [None]
         if box is not None:
             box = (*box[:2], slice(None))  # head and feet of the scan itself
-            lung = _filled(air[half][box], prepared.spacing_mm) & ~other[half][box]
+            lung = _filled(air[half][box], prepared.spacing_mm) & ~dense[half][box]
+            recess = _below(lung, prepared.spacing_mm[2]) & ~bone[half][box]
+            lung = (lung | recess) & (label[half][box] < 0.5)
             depth[half][box] = side * _depth_mm(lung, prepared.spacing_mm)
     return depth
 
@@ -77,6 +86,14 @@ def _filled(air: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     framed = np.pad(air, ((rx, rx), (ry, ry), (0, 0)))  # or the frame would be eroded from
     closed: np.ndarray = ndimage.binary_closing(framed, disc)[rx:-rx, ry:-ry]
     return closed
+
+
+def _below(lung: np.ndarray, slice_mm: float) -> np.ndarray:
+    """Lung, and what has some within ``RECESS_MM`` above it."""
+    below = lung.copy()
+    for n_slices in range(1, 1 + round(RECESS_MM / slice_mm)):
+        below[..., :-n_slices] |= lung[..., n_slices:]
+    return below
 
 
 def _depth_mm(lung: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:

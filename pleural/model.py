@@ -94,11 +94,13 @@ def _block(
 
 
 def seen_in(contrasts: Sequence[tuple[float, float]], image: Tensor) -> Tensor:
-    """``(B, 1, ...)`` to ``(B, C, ...)``: each contrast's range brought to -1 to 1 and clipped.
+    """``(B, 1, ...)`` to ``(B, C, ...)``: each contrast's range brought to 0 to 2 and clipped.
 
-    To be done before anything is rounded to bf16.
+    Air is 0, as what convolutions pad with: were that the middle of the range, there would be a
+    film of water around every volume, on air, as an effusion lies on lung. To be done before
+    anything is rounded to bf16.
     """
-    channels = [((image - low) * (2 / (high - low)) - 1).clamp(-1, 1) for low, high in contrasts]
+    channels = [((image - low) * (2 / (high - low))).clamp(0, 2) for low, high in contrasts]
     last = torch.channels_last if image.dim() == 4 else torch.channels_last_3d
     return torch.cat(channels, dim=1).contiguous(memory_format=last)
 

@@ -50,6 +50,7 @@ def train(
     inference: Inferer,
     threshold: float,
     ema_decay: float | None,
+    keep: str,
     patience: int | None,
     run_dir: str | Path,
     seed: int,
@@ -59,18 +60,22 @@ def train(
 
     Args:
         data: has ``cases()``.
+        keep: ``best``, or ``last``: the last epoch, chosen by nothing. The validation scans are
+            then seen only when it is judged, so their Dice is that of scans it never met.
         patience: stop after so many validations without a better Dice; ``None``: never.
         run_dir: gets everything; a training of the same ``settings`` on the same cases in it is
             resumed from its last epoch or, if it finished, left as it is; any other is refused.
         settings: identifies what was asked for.
 
     Returns:
-        The best epoch's mean Dice over the validation cases with effusion, on the scans' own
+        The kept epoch's mean Dice over the validation cases with effusion, on the scans' own
         grids; NaN where every case trains.
 
     Raises:
         InputError: bad cases (all of them in one list), or a batch that does not fit in memory.
     """
+    if keep not in ("best", "last"):
+        raise InputError(f"keep is best or last; got {keep!r}")
     keep_freed_memory()
     run = RunFolder(run_dir)
     clock = Clock()
@@ -81,18 +86,21 @@ def train(
         print(f"finished before, with the same settings and cases: {run.path}")
         return math.nan if earlier["dice"] is None else float(earlier["dice"])
     batches, volumes = dataset.loaders(parts.training, parts.validation, preprocess, augmentation)
-    _check_validates(parts)
+    chosen_by = parts.validation if keep == "best" else []
+    _check_chooses(chosen_by)
     about = {"versions": versions(), "seed": seed, "settings": settings}
     record = {**about, "finished": False, "split": described(parts)}
     run.save_record(record)
     clock.lap("prepare")
     module = Training(model, loss, optimizer, scheduler, inference, threshold, ema_decay)
-    names = [[case.name for case in part] for part in (parts.training, parts.validation)]
-    history = History(run, *names)
+    training, validation = (
+        [case.name for case in part] for part in (parts.training, parts.validation)
+    )
+    history = History(run, training, validation, chooses=bool(chosen_by))
     callbacks = _callbacks(run, history, patience)
     fitter = trainer(callbacks=callbacks, logger=logger, default_root_dir=run.path)
     _check_patches(fitter, model, dataset.patch_size)
-    finished = _fit(fitter, module, batches, volumes if parts.validation else None, run, dataset)
+    finished = _fit(fitter, module, batches, volumes if chosen_by else None, run, dataset)
     clock.lap("train")
     if not fitter.is_global_zero:  # one process judges and writes
         return math.nan
@@ -116,7 +124,8 @@ def train(
             "seconds": clock.seconds,
         }
     )
-    print(summary(run, best["epoch"], len(history.rows), scores))
+    kept = f"{keep if chosen_by else 'last'} epoch {best['epoch']}"
+    print(summary(run, kept, len(history.rows), scores))
     if not finished:
         raise KeyboardInterrupt
     return mean_dice(scores)
@@ -148,17 +157,17 @@ def _callbacks(run: RunFolder, history: History, patience: int | None) -> list[C
         run.path, "last", enable_version_counter=False, save_on_train_epoch_end=True
     )
     callbacks = [history, LearningRateMonitor("epoch"), keep_last]
-    if patience is not None and history.validates:
+    if patience is not None and history.chooses:
         callbacks.append(EarlyStopping("val/dice", mode="max", patience=patience))
     return callbacks
 
 
-def _check_validates(parts: Split) -> None:
-    if parts.validation and not any(case.volume_ml > 0 for case in parts.validation):
-        names = ", ".join(case.name for case in parts.validation)
+def _check_chooses(cases: Sequence[Case]) -> None:
+    if cases and not any(case.volume_ml > 0 for case in cases):
+        names = ", ".join(case.name for case in cases)
         raise InputError(
             f"no validation case has effusion ({names}), so no epoch would be best: "
-            "choose another fold or name the cases in split.validation"
+            "choose another fold, name the cases in split.validation, or keep=last"
         )
 
 

@@ -1,4 +1,4 @@
-"""Turns and scales, against scipy and MONAI."""
+"""Turns and scales against scipy; synthetic findings in a lung of known size."""
 
 import monai
 import numpy as np
@@ -6,7 +6,9 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform, distance_transform_edt
 
-from pleural.augmentation import RandAffine, RandEffusion, _grid
+from pleural.augmentation import RandAffine, RandConsolidation, RandEffusion, RandEnhancement
+from pleural.augmentation.affine import _grid
+from pleural.augmentation.painting import noise
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +102,11 @@ def chest():
     }
 
 
-def effusion(seed=0, prob=1.0, thickness_mm=(20, 20), rim_mm=10):
-    pour = RandEffusion(prob, (-1000, 1000), thickness_mm, (6, 0), (5, 5), rim_mm)
+WINDOW_HU = (-1000, 1000)
+
+
+def effusion(seed=0, prob=1.0, thickness_mm=(20, 20), rim_mm=10, beyond_mm=0):
+    pour = RandEffusion(prob, WINDOW_HU, thickness_mm, (6, 0), (5, 5), rim_mm, beyond_mm)
     return pour.set_random_state(seed)
 
 
@@ -156,6 +161,34 @@ def test_the_side_is_drawn_where_there_are_two(chest):
     assert sides == {(True, False), (False, True)}
 
 
+def test_it_is_drawn_a_little_wider_than_it_is(chest):
+    exact, drawn = (effusion(beyond_mm=mm)(chest) for mm in (0, 1))
+    assert torch.equal(exact["image"], drawn["image"])
+    wider = drawn["label"] - exact["label"]
+    assert wider.min() == 0
+    assert wider.max() == 0.5  # of a voxel of 2 mm
+    wall = chest["lung_depth_mm"] == 0
+    assert wider[wall].any() and wider[~wall].any()
+    beside = torch.nn.functional.max_pool3d(exact["label"], (3, 3, 1), 1, (1, 1, 0)) > 0
+    assert not wider[~beside].any()
+
+
+def test_noise_is_that_of_a_scan():
+    drawn = noise(np.random.RandomState(0), (60, 50, 40), 20.0).numpy()
+    assert drawn.shape == (60, 50, 40)
+    assert drawn.std() == pytest.approx(20, rel=0.03)
+    for axis, expected in ((0, 0.5), (1, 0.5), (2, 0.0)):
+        moved = np.moveaxis(drawn, axis, 0)
+        correlation = np.corrcoef(moved[1:].ravel(), moved[:-1].ravel())[0, 1]
+        assert correlation == pytest.approx(expected, abs=0.03)
+
+
+def test_some_effusions_fill_the_lowest_recess_and_some_do_not(chest):
+    chest["lung_depth_mm"][..., :8] = 0  # the lung begins at the ninth slice
+    lowest = [effusion(seed)(chest)["label"][0, 30, :, 8].sum() * 2 for seed in range(40)]
+    assert 10 < sum(mm > 12 for mm in lowest) < 35
+
+
 def dense_lung(poured, before):
     return (poured["image"] > -0.5) & (before["image"] < -0.5) & (poured["label"] == 0)
 
@@ -195,3 +228,64 @@ def test_threads_share_the_work_and_change_nothing(sample):
     for key in ("image", "label"):
         for other in results[1:]:
             torch.testing.assert_close(other[key], results[0][key])
+
+
+def consolidation(seed=0, prob=1.0, radius_mm=(15, 15)):
+    fill = RandConsolidation(prob, WINDOW_HU, radius_mm, (30, 50), (5, 5))
+    return fill.set_random_state(seed)
+
+
+def test_a_consolidation_is_dense_and_no_effusion(chest):
+    for seed in range(10):
+        filled = consolidation(seed)(chest)
+        changed = filled["image"] != chest["image"]
+        assert changed.any()
+        assert (filled["image"] >= chest["image"]).all()  # air gives way, vessels do not
+        assert not changed[chest["lung_depth_mm"] == 0].any()
+        assert not filled["label"].any()
+        assert 1000 * filled["image"].max() < 100
+    assert filled["name"] == "kept"
+
+
+def test_a_consolidation_is_about_as_large_as_asked_for(chest):
+    chest["lung_depth_mm"][:] = 10  # nothing but lung
+    chest["image"][:] = -0.85
+    volumes_ml = []
+    for seed in range(60):
+        filled = consolidation(seed)(chest)["image"] > -0.3
+        volumes_ml.append(float(filled.sum()) * 12 / 1000)
+    sphere_ml = 4 / 3 * np.pi * 1.5**3
+    assert 0.3 * sphere_ml < np.median(volumes_ml) < 1.5 * sphere_ml
+
+
+def test_both_lungs_may_be_consolidated(chest):
+    chest["lung_depth_mm"][0, :25] *= -1
+    changed = sum(
+        (consolidation(seed)(chest)["image"] != chest["image"])[0].any(dim=2).any(dim=1).int()
+        for seed in range(20)
+    )
+    assert changed[15:25].any() and changed[25:45].any()
+
+
+def test_no_lung_no_consolidation(chest):
+    assert consolidation(prob=0.0)(chest) is chest
+    chest["lung_depth_mm"].zero_()
+    assert consolidation()(chest) is chest
+
+
+def test_the_same_seed_is_the_same_consolidation(chest):
+    one, same, other = (consolidation(seed)(chest)["image"] for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_contrast_medium_leaves_fluid_alone(sample):
+    image = torch.tensor([-900.0, 10, 30, 130, 1030]).reshape(1, 5, 1, 1) / 1000
+    for seed in range(10):
+        change = RandEnhancement(1.0, WINDOW_HU, 30, (0.5, 2)).set_random_state(seed)
+        hu = 1000 * change({**sample, "image": image})["image"].flatten()
+        torch.testing.assert_close(hu[:3], torch.tensor([-900.0, 10, 30]))
+        factor = float(hu[3] - 30) / 100
+        assert 0.5 <= factor <= 2
+        assert float(hu[4] - 30) / 1000 == pytest.approx(factor, rel=1e-4)
+    assert RandEnhancement(0.0, WINDOW_HU, 30, (0.5, 2))(sample) is sample

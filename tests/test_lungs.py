@@ -19,7 +19,7 @@ def chest():
     array[55:85, 20:50, 10:] = LUNG  # right
     array[45:55, 40:43, 30] = LUNG  # which the windpipe joins
     array[48:52, 38:43, 30:] = LUNG
-    array[20:28, 30:38, 1:7] = LUNG  # 31 mL of gas in the stomach
+    array[20:28, 30:38, :4] = LUNG  # 20 mL of gas in the stomach
     return Volume(array, np.diag([*SPACING_MM, 1.0]))
 
 
@@ -33,7 +33,20 @@ def test_depth_is_the_distance_to_the_lungs_surface(chest):
     assert depth[70, 35, 25] == pytest.approx(15 * 4, abs=4)  # the middle of the right lung
     assert depth[30, 35, 25] == pytest.approx(-15 * 4, abs=4)  # of the left one
     assert depth[70, 20, 25] == pytest.approx(4)  # at the wall behind
-    assert depth[70, 35, 10] == pytest.approx(5)  # on the diaphragm
+
+
+def test_the_recess_below_a_lung_is_a_part_of_it(chest):
+    depth = lung_depth_mm(chest, chest, no_label(chest))
+    assert depth[70, 35, 5] == pytest.approx(5)  # 25 mm below a lung that begins at 10
+    assert (depth[55:85, 20:50, 5:] > 0).all()
+    assert not depth[..., :5].any()
+
+
+def test_a_recess_holds_no_bone(chest):
+    chest.array[60:80, 20:24, 6:9] = BONE
+    depth = lung_depth_mm(chest, chest, no_label(chest))
+    assert not depth[60:80, 20:24, 6:9].any()
+    assert (depth[60:80, 26:50, 6:9] > 0).all()
 
 
 def test_a_lung_that_the_scan_cuts_off_goes_on_beyond(chest):
@@ -44,7 +57,7 @@ def test_a_lung_that_the_scan_cuts_off_goes_on_beyond(chest):
 def test_what_is_no_lung_has_no_depth(chest):
     depth = lung_depth_mm(chest, chest, no_label(chest))
     assert not depth[50, 40, 35:].any()  # windpipe
-    assert not depth[20:28, 30:38, :8].any()  # stomach
+    assert not depth[20:28, 30:38, :4].any()  # stomach
     assert not depth[:5].any()  # the air around
     assert not depth[8:14, 20:50].any()  # the wall
 
@@ -70,7 +83,7 @@ def test_a_lung_drowned_on_one_side_leaves_the_other(chest):
     chest.array[15:45, 20:50, 10:] = TISSUE
     depth = lung_depth_mm(chest, chest, no_label(chest))
     assert np.count_nonzero(depth < 0) < 50  # of the airway
-    assert np.count_nonzero(depth > 0) == pytest.approx(30 * 30 * 30, rel=0.01)
+    assert np.count_nonzero(depth > 0) == pytest.approx(30 * 30 * 35, rel=0.01)
 
 
 def test_the_lungs_of_a_phantom(phantoms):
@@ -78,6 +91,6 @@ def test_the_lungs_of_a_phantom(phantoms):
     scan, mask = scan.reoriented(), mask.reoriented()
     depth = lung_depth_mm(scan, scan, mask.array.astype(np.float32))
     inside_hu = scan.array[np.abs(depth) > 12]
-    assert inside_hu.size * scan.voxel_ml > 400
+    assert np.count_nonzero(inside_hu < -500) * scan.voxel_ml > 400
     assert np.median(inside_hu) < -700
     assert not depth[mask.array > 0].any()

@@ -56,8 +56,16 @@ def test_deep_supervision_is_a_list_in_training_only():
 def test_each_contrast_is_a_channel_of_its_own(dimensions):
     image = torch.linspace(-1, 1, 81).reshape(1, 1, 9, *(9, 1)[: dimensions - 1])
     whole, soft = seen_in([(-1, 1), (-0.2, 0.2)], image)[0]
-    torch.testing.assert_close(whole, image[0, 0])
-    torch.testing.assert_close(soft, (5 * image[0, 0]).clamp(-1, 1))
+    torch.testing.assert_close(whole, image[0, 0] + 1)
+    torch.testing.assert_close(soft, (5 * image[0, 0]).clamp(-1, 1) + 1)
+
+
+def test_beyond_its_border_a_volume_goes_on_as_air():
+    net = UNet(3, (4, 8), (2, 2, 1), [(-1, 1), (-0.16, 0.24)], 0.02)
+    first = net.encoder[0][0][0]
+    with torch.inference_mode():
+        seen = first(seen_in(net.contrasts, torch.full((1, 1, 8, 8, 4), -1.0)))
+    assert (seen == seen[..., :1, :1, :1]).all()
 
 
 def test_a_contrast_tells_apart_what_bf16_rounds_to_one():

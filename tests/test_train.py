@@ -64,6 +64,7 @@ def settings(cases, run_dir, **changes):
         "inference": SlidingWindowInferer(PATCH, overlap=0.25, mode="gaussian"),
         "threshold": 0.5,
         "ema_decay": 0.9,
+        "keep": "best",
         "patience": None,
         "run_dir": run_dir,
         "seed": 0,
@@ -198,6 +199,23 @@ def test_all_cases_train_and_the_last_average_is_kept(phantoms, tmp_path):
     for name, value in best["weights"].items():
         torch.testing.assert_close(value, last[f"average.module.{name}"])
     assert (tmp_path / "dice.png").exists()
+
+
+def test_the_last_epoch_is_kept_without_a_look_at_the_validation_scans(phantoms, tmp_path, capsys):
+    dice = train(**settings(phantoms, tmp_path, keep="last"))
+    assert not [name for row in rows(tmp_path) for name in row if name.startswith("val_")]
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert record["best_epoch"] == len(rows(tmp_path)) - 1
+    assert record["dice"] == pytest.approx(dice)
+    assert [c["name"] for c in record["cases"]] == [
+        c["name"] for c in record["split"]["validation"]
+    ]
+    assert "last epoch 2 of 3" in capsys.readouterr().out
+
+
+def test_what_else_could_be_kept_is_refused(phantoms, tmp_path):
+    with pytest.raises(InputError, match="keep is best or last; got 'all'"):
+        train(**settings(phantoms, tmp_path, keep="all"))
 
 
 def test_patience_ends_a_training_that_stands_still(phantoms, tmp_path):

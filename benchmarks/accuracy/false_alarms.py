@@ -1,0 +1,73 @@
+"""Millilitres found where there is no effusion: in phantoms without one, and beyond its slices.
+
+    python benchmarks/accuracy/false_alarms.py --root DIR --runs outputs/train/cv
+
+Takes the runs of a cross-validation on PleThora (`cross_validation.py`). Every network sees the
+phantoms, none of which it trained on; each real scan is seen by the networks that held it out, and
+what counts there are the slices below and above all of its effusion. Prints a table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import numpy as np
+
+from pleural.anatomy import chest
+from pleural.data.case import Case
+from pleural.data.plethora import Plethora
+from pleural.run_folder import versions
+from pleural.segmenter import Segmenter
+from pleural.trained import Run, runs_in
+from pleural.volume import Volume
+
+LIMIT_ML = 5.0
+SEED = 7  # of the phantoms; the ones that the default trains on have 0
+
+
+def beyond_ml(prediction: Volume, reference: Volume) -> float:
+    """Of the prediction in slices below the lowest and above the highest with effusion."""
+    prediction, reference = prediction.reoriented(), reference.reoriented()
+    slices = np.flatnonzero(reference.array.any(axis=(0, 1)))
+    outside = np.ones(reference.shape[2], bool)
+    outside[slices[0] : slices[-1] + 1] = False
+    return prediction.with_array(prediction.array[..., outside]).nonzero_ml
+
+
+def held_out(run: Run, cases: dict[str, Case]) -> Iterator[Case]:
+    for entry in run.record["split"]["validation"]:
+        yield cases[entry["name"]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--root", required=True, help="folder of the scans, as for data=plethora")
+    parser.add_argument("--runs", required=True, help="folder of the folds' run folders")
+    parser.add_argument("--phantoms", type=int, default=10)
+    options = parser.parse_args()
+    cases = {case.name: case for case in Plethora(options.root).cases()}
+    scans = {f"phantom {i}": chest((SEED, i), 0.0).scan for i in range(options.phantoms)}
+    found: dict[str, list[float]] = {}
+    for run in runs_in(options.runs):
+        segmenter = Segmenter([run.load()])
+        for name, scan in scans.items():
+            found.setdefault(name, []).append(segmenter.segment(scan).mask.nonzero_ml)
+        for case in held_out(run, cases):
+            scan, reference = case.load()
+            assert reference is not None
+            ml = beyond_ml(segmenter.segment(scan).mask, reference)
+            found.setdefault(case.name, []).append(ml)
+    print("| scan | networks | mL, each | |\n|---|---|---|---|")
+    for name, volumes_ml in found.items():
+        each = ", ".join(f"{ml:.1f}" for ml in volumes_ml)
+        verdict = "" if max(volumes_ml) < LIMIT_ML else f"at least {LIMIT_ML:g} mL"
+        print(f"| {name} | {len(volumes_ml)} | {each} | {verdict} |")
+    about = versions()
+    print(f"\nphantoms of seed {SEED}, without effusion; code {about['code'][:10]}.")
+
+
+if __name__ == "__main__":
+    main()

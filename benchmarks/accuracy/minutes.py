@@ -1,0 +1,72 @@
+"""Dice against minutes of training, experiments side by side on one split of real scans.
+
+    python benchmarks/accuracy/minutes.py --root DIR --minutes 5 10 20 40
+
+Trains the default and `experiment=baseline` anew for every number of minutes (the learning rate
+ends with the time, so a training cut short is no short training), on one fold of PleThora, and
+judges the last weights on the scans' own grids. Prints a table in Markdown and writes a plot. Leave
+the machine alone meanwhile, and run it from a clean commit, which the last line names.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from folds import Trainings, by_case, made_with
+from matplotlib.figure import Figure
+
+
+def plot(dices: Mapping[str, Sequence[float]], minutes: Sequence[int], title: str) -> Figure:
+    figure = Figure(figsize=(7, 4.2), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for experiment, own in dices.items():
+        axes.plot(minutes, own, "o-", label=experiment)
+    axes.set(xlabel="minutes of training", ylabel="mean Dice", ylim=(0, 1), title=title)
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--root", required=True, help="folder of the scans, as for data=plethora")
+    parser.add_argument("--minutes", type=int, nargs="+", default=[5, 10, 20, 40])
+    parser.add_argument("--folds", type=int, nargs="+", default=[0])
+    parser.add_argument("--n-folds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--experiments", nargs="+", default=["default", "baseline"])
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--out", default="outputs/minutes")
+    options = parser.parse_args()
+    out = Path(options.out).resolve()
+    dices: dict[str, list[float]] = {name: [] for name in options.experiments}
+    made, head = "", False
+    for minutes in options.minutes:
+        each = Trainings(options.root, options.n_folds, options.folds, minutes, options.jobs)
+        for experiment in options.experiments:
+            settings = [] if experiment == "default" else [f"experiment={experiment}"]
+            folder = out / f"{experiment}_{minutes}_minutes_seed{options.seed}"
+            records = each.run(folder, options.seed, settings)
+            made, of_case = made_with(records[0]), by_case(records)
+            if not head:
+                columns = ["minutes", "experiment", "patches", "mean Dice", *of_case]
+                print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|", flush=True)
+                head = True
+            dices[experiment].append(float(np.mean([*of_case.values()])))
+            patches = round(np.mean([record["patches"] for record in records]))
+            cells = [str(minutes), experiment, str(patches), f"**{dices[experiment][-1]:.3f}**"]
+            cells += [f"{dice:.3f}" for dice in of_case.values()]
+            print(f"| {' | '.join(cells)} |", flush=True)
+    title = f"folds {', '.join(map(str, options.folds))} of {options.n_folds}, n = {len(of_case)}"
+    plot(dices, options.minutes, title).savefig(out / "minutes.png")
+    print(f"\n{title}, seed {options.seed}; {made}. Plot: {out / 'minutes.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Synthetic effusions in real chests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.transforms import RandomizableTransform
+from torch import Tensor
+from torch.nn.functional import max_pool3d
+
+from pleural.augmentation.painting import box_of, noise, uneven, value
+from pleural.prepared import Sample
+
+# By eye, on scans with real ones.
+LEVEL_SHARE = 0.3  # have a level surface
+HIGHER_MM = (25.0, 60.0)  # than their depth is how far they climb
+THINNING = (0.3, 1.2)  # power of the height: the smaller, the blunter the upper end
+UNEVEN = 0.25  # standard deviation of the depth along the wall
+UNEVEN_VOXELS = (12, 8)
+AT_BASE_SHARE = 0.6  # fill the lowest recess, where fluid gathers first
+LENGTH_MM = (40.0, 300.0)
+ENDS_MM = 25.0  # over which they thin out towards head and feet
+COMPRESSED_HU = (-250.0, 80.0)
+
+
+class RandEffusion(RandomizableTransform):
+    """Pours synthetic fluid into the chest, between one lung and the wall it lies on.
+
+    The patient is taken to lie on the back. The fluid is deepest at the lowest point of each slice
+    and thins out upwards along the wall and the mediastinum, as free fluid does; or it has a level
+    surface. Lung next to it may be compressed. What is poured adds to the label, so few scans with
+    small effusions stand for many with effusions of every size, and no scan needs to be labelled
+    for it: sides and slices without fluid are as good.
+
+    Args:
+        prob: of pouring at all.
+        window_hu: what -1 and 1 of the image stand for.
+        thickness_mm: least and greatest depth of the fluid; as likely to be halved as doubled.
+        fluid_hu: mean and standard deviation, between effusions, of its HU.
+        noise_hu: least and greatest standard deviation of HU within one.
+        rim_mm: greatest width of compressed lung.
+        drawn_beyond_mm: how far a reader's mask reaches beyond the fluid, at most a voxel: into the
+            lung on one side, into the chest wall on the other.
+    """
+
+    def __init__(
+        self,
+        prob: float,
+        window_hu: Sequence[float],
+        thickness_mm: Sequence[float],
+        fluid_hu: Sequence[float],
+        noise_hu: Sequence[float],
+        rim_mm: float,
+        drawn_beyond_mm: float,
+    ) -> None:
+        super().__init__(prob)
+        self.window_hu = window_hu
+        self.hu = 2 / (window_hu[1] - window_hu[0])  # of one, in the image
+        self.thickness_mm = np.array(thickness_mm)
+        self.fluid_hu = fluid_hu
+        self.noise_hu = noise_hu
+        self.rim_mm = rim_mm
+        self.drawn_beyond_mm = drawn_beyond_mm
+
+    def __call__(self, sample: Sample) -> Sample:
+        self.randomize(None)
+        depth_mm = sample["lung_depth_mm"][0]
+        sides = [side for side in (-1, 1) if (side * depth_mm > 0).any()]
+        if not (self._do_transform and sides):
+            return sample
+        depth_mm = self.R.choice(sides) * depth_mm
+        box = _a_voxel_wider(box_of(depth_mm > 0), depth_mm.shape)  # a fraction of the patch
+        image, label = sample["image"].clone(), sample["label"].clone()
+        spacing_mm = [float(mm) for mm in sample["spacing_mm"]]
+        image[0][box], share = self._poured(image[0][box], depth_mm[box].clamp(min=0), spacing_mm)
+        label[0][box] = torch.maximum(label[0][box], self._drawn(share, spacing_mm))
+        return {**sample, "image": image, "label": label}
+
+    def _poured(
+        self, image: Tensor, depth_mm: Tensor, spacing_mm: Sequence[float]
+    ) -> tuple[Tensor, Tensor]:
+        """The image with fluid, and the share of each voxel that is fluid."""
+        surface_mm = self._surface_mm(depth_mm > 0, spacing_mm)
+        share = ((surface_mm - depth_mm) / spacing_mm[0] + 0.5).clamp(0, 1) * (depth_mm > 0)
+        mean = value(self.R.normal(*self.fluid_hu), self.window_hu)
+        fluid = mean + noise(self.R, image.shape, self.R.uniform(*self.noise_hu) * self.hu)
+        return torch.lerp(self._compressed(image, depth_mm, surface_mm), fluid, share), share
+
+    def _drawn(self, share: Tensor, spacing_mm: Sequence[float]) -> Tensor:
+        """``share`` as a reader would have drawn it: each voxel beside fluid holds some."""
+        beside = max_pool3d(share[None], (3, 3, 1), stride=1, padding=(1, 1, 0))[0]
+        return torch.maximum(share, beside * min(1.0, self.drawn_beyond_mm / spacing_mm[0]))
+
+    def _surface_mm(self, lung: Tensor, spacing_mm: Sequence[float]) -> Tensor:
+        """``(Y, Z)``: the depth in the lung to which fluid stands, by height and slice."""
+        _, n_y, n_z = lung.shape
+        thickness = np.exp(self.R.uniform(*np.log(self.thickness_mm)))
+        in_slice = lung.any(dim=0)
+        lowest = in_slice.float().argmax(dim=0)
+        height_mm = (torch.arange(n_y)[:, None] - lowest) * spacing_mm[1]
+        along = self._along(in_slice.any(dim=0), spacing_mm[2])
+        if self.R.random() < LEVEL_SHARE:
+            return torch.where((height_mm < thickness) & (along > 0.5), torch.inf, 0.0)
+        top_mm = thickness + self.R.uniform(*HIGHER_MM)
+        thinner = (1 - height_mm / top_mm).clamp(0, 1) ** self.R.uniform(*THINNING)
+        waves = 1 + UNEVEN * uneven(self.R, (n_y, n_z), UNEVEN_VOXELS)
+        return thickness * thinner * along * waves
+
+    def _along(self, slices: Tensor, slice_mm: float) -> Tensor:
+        """``(Z,)``, 0 to 1: the slices that the fluid reaches, thinning out at both ends."""
+        low, high = np.flatnonzero(slices.numpy())[[0, -1]] * slice_mm
+        if self.R.random() < AT_BASE_SHARE:
+            start, stop = low - ENDS_MM, low + self.R.uniform(*LENGTH_MM)
+        else:
+            start = self.R.uniform(low - ENDS_MM, high)
+            stop = start + self.R.uniform(*LENGTH_MM)
+        z_mm = torch.arange(len(slices)) * slice_mm
+        return torch.minimum(z_mm - start, stop - z_mm).div(ENDS_MM).clamp(0, 1)
+
+    def _compressed(self, image: Tensor, depth_mm: Tensor, surface_mm: Tensor) -> Tensor:
+        """Denser lung, half of the time, for some millimetres beyond the fluid."""
+        width = self.R.uniform(0, self.rim_mm)
+        density = value(self.R.uniform(*COMPRESSED_HU), self.window_hu)
+        if self.R.random() < 0.5 or width == 0:
+            return image
+        share = ((surface_mm + width - depth_mm) / width).clamp(0, 1)
+        return torch.lerp(
+            image, image.clamp(min=density), share * (surface_mm > 0) * (depth_mm > 0)
+        )
+
+
+def _a_voxel_wider(box: Sequence[slice], shape: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(
+        slice(max(0, part.start - 1), min(size, part.stop + 1))
+        for part, size in zip(box, shape, strict=True)
+    )
