@@ -23,7 +23,6 @@ VARIANTS: dict[str, list[str]] = {
     "no_effusions": ["augmentation.transforms.1.prob=0"],
     "more_effusions": ["augmentation.transforms.1.prob=0.8"],
     "no_consolidations": ["augmentation.transforms.0.prob=0"],
-    "exact_labels": ["augmentation.transforms.1.drawn_beyond_mm=0"],
     "no_enhancement": ["augmentation.transforms.4.prob=0"],
     "standard": ["augmentation=standard"],
     "strong": ["augmentation=strong"],

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from monai.transforms import RandomizableTransform
 from torch import Tensor
-from torch.nn.functional import max_pool3d
 
 from pleural.augmentation.painting import box_of, noise, uneven, value
 from pleural.prepared import Sample
@@ -41,8 +40,6 @@ class RandEffusion(RandomizableTransform):
         fluid_hu: mean and standard deviation, between effusions, of its HU.
         noise_hu: least and greatest standard deviation of HU within one.
         rim_mm: greatest width of compressed lung.
-        drawn_beyond_mm: how far a reader's mask reaches beyond the fluid, at most a voxel: into the
-            lung on one side, into the chest wall on the other.
     """
 
     def __init__(
@@ -53,7 +50,6 @@ class RandEffusion(RandomizableTransform):
         fluid_hu: Sequence[float],
         noise_hu: Sequence[float],
         rim_mm: float,
-        drawn_beyond_mm: float,
     ) -> None:
         super().__init__(prob)
         self.window_hu = window_hu
@@ -62,7 +58,6 @@ class RandEffusion(RandomizableTransform):
         self.fluid_hu = fluid_hu
         self.noise_hu = noise_hu
         self.rim_mm = rim_mm
-        self.drawn_beyond_mm = drawn_beyond_mm
 
     def __call__(self, sample: Sample) -> Sample:
         self.randomize(None)
@@ -71,11 +66,11 @@ class RandEffusion(RandomizableTransform):
         if not (self._do_transform and sides):
             return sample
         depth_mm = self.R.choice(sides) * depth_mm
-        box = _a_voxel_wider(box_of(depth_mm > 0), depth_mm.shape)  # a fraction of the patch
+        box = box_of(depth_mm > 0)  # a fraction of the patch
         image, label = sample["image"].clone(), sample["label"].clone()
         spacing_mm = [float(mm) for mm in sample["spacing_mm"]]
         image[0][box], share = self._poured(image[0][box], depth_mm[box].clamp(min=0), spacing_mm)
-        label[0][box] = torch.maximum(label[0][box], self._drawn(share, spacing_mm))
+        label[0][box] = torch.maximum(label[0][box], share)
         return {**sample, "image": image, "label": label}
 
     def _poured(
@@ -87,11 +82,6 @@ class RandEffusion(RandomizableTransform):
         mean = value(self.R.normal(*self.fluid_hu), self.window_hu)
         fluid = mean + noise(self.R, image.shape, self.R.uniform(*self.noise_hu) * self.hu)
         return torch.lerp(self._compressed(image, depth_mm, surface_mm), fluid, share), share
-
-    def _drawn(self, share: Tensor, spacing_mm: Sequence[float]) -> Tensor:
-        """``share`` as a reader would have drawn it: each voxel beside fluid holds some."""
-        beside = max_pool3d(share[None], (3, 3, 1), stride=1, padding=(1, 1, 0))[0]
-        return torch.maximum(share, beside * min(1.0, self.drawn_beyond_mm / spacing_mm[0]))
 
     def _surface_mm(self, lung: Tensor, spacing_mm: Sequence[float]) -> Tensor:
         """``(Y, Z)``: the depth in the lung to which fluid stands, by height and slice."""
@@ -129,10 +119,3 @@ class RandEffusion(RandomizableTransform):
         return torch.lerp(
             image, image.clamp(min=density), share * (surface_mm > 0) * (depth_mm > 0)
         )
-
-
-def _a_voxel_wider(box: Sequence[slice], shape: Sequence[int]) -> tuple[slice, ...]:
-    return tuple(
-        slice(max(0, part.start - 1), min(size, part.stop + 1))
-        for part, size in zip(box, shape, strict=True)
-    )
