@@ -14,8 +14,11 @@ class DiceBCE(nn.Module):
     Args:
         pos_weight: how much more a missed voxel of effusion costs in the BCE than an invented one.
         dice_weight, bce_weight: of the two terms.
-        batch: Dice over all patches of a batch together, rather than the mean of each patch's own
-            (which a patch without effusion pulls towards 1 whatever is predicted).
+        batch: Dice over all patches of a batch together, in which a large effusion outweighs small
+            ones, rather than the mean of each patch's own.
+        smooth: voxels that count as found in every patch (or batch). With few or none, a patch
+            without effusion costs 1 whatever is predicted in it; with many, small effusions cost
+            little.
 
     The Dice term is the semimetric of Wang et al. 2023 (arXiv 2303.16296): on masks the usual
     Dice, and smallest where prediction equals target for soft targets as well.
@@ -24,10 +27,17 @@ class DiceBCE(nn.Module):
     pos_weight: Tensor
 
     def __init__(
-        self, pos_weight: float, dice_weight: float, bce_weight: float, batch: bool
+        self,
+        pos_weight: float,
+        dice_weight: float,
+        bce_weight: float,
+        batch: bool,
+        smooth: float,
     ) -> None:
         super().__init__()
-        self.dice = DiceLoss(sigmoid=True, batch=batch, soft_label=True)
+        self.dice = DiceLoss(
+            sigmoid=True, batch=batch, soft_label=True, smooth_nr=smooth, smooth_dr=smooth
+        )
         self.dice_weight = dice_weight
         self.bce_weight = bce_weight
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)))

@@ -116,6 +116,7 @@ def train(
             **record,
             "precision": segmenter.precision,
             "finished": finished,
+            "kept": "best" if chosen_by else "last",
             "best_epoch": best["epoch"],
             "epochs": len(history.rows),
             "patches": fitter.global_step * dataset.patches_per_batch,
@@ -124,7 +125,7 @@ def train(
             "seconds": clock.seconds,
         }
     )
-    kept = f"{keep if chosen_by else 'last'} epoch {best['epoch']}"
+    kept = f"{'best' if chosen_by else 'last'} epoch {best['epoch']}"
     print(summary(run, kept, len(history.rows), scores))
     if not finished:
         raise KeyboardInterrupt

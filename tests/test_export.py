@@ -295,7 +295,12 @@ def test_validation_figures_have_their_n_and_a_warning(facts, phantoms):
     text = card(run, about, None)
     assert "Mean Dice 0.625 [95 % interval], n = 1 patients." in text
     assert "n = 1 patient: too few to tell small differences from chance" in text
-    assert "9 epochs (90 patches) in 2 minutes, 32-true, seed 3; the best epoch was 7" in text
+    assert "9 epochs (90 patches) in 2 minutes, 32-true, seed 3; epoch 7 (counted" in text
+    assert "choose the best epoch" in text
+    run.record["kept"] = "last"
+    text = card(run, about, None)
+    assert "choose the best epoch" not in text
+    assert "these scans chose nothing" in text
 
 
 def judged(cases, folder, weights):

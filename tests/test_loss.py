@@ -7,7 +7,7 @@ from pleural.loss import DiceBCE
 
 
 def loss(**changes):
-    settings = {"pos_weight": 3, "dice_weight": 1, "bce_weight": 1, "batch": True}
+    settings = {"pos_weight": 3, "dice_weight": 1, "bce_weight": 1, "batch": True, "smooth": 1e-5}
     return DiceBCE(**{**settings, **changes})
 
 
@@ -56,6 +56,24 @@ def test_a_patch_without_effusion_does_not_hide_the_others_in_a_batch():
     logits[1, 0, 0, 0, 0] = 40  # one invented voxel
     assert loss(bce_weight=0, batch=True)(logits, target) < 0.02
     assert loss(bce_weight=0, batch=False)(logits, target) > 0.4
+
+
+def test_patches_of_their_own_count_alike_whatever_their_effusions_size():
+    target = torch.zeros(2, 1, 8, 8, 8)
+    target[0, 0, :, :, :4] = 1
+    target[1, 0, 0, 0] = 1
+    logits = 40 * (target - 0.5)
+    logits[1] = -20  # the small one is missed
+    assert loss(bce_weight=0, batch=True)(logits, target) < 0.02
+    assert loss(bce_weight=0, batch=False)(logits, target) == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("n_invented", [0, 10, 90])
+def test_in_a_patch_without_effusion_what_is_invented_costs_by_its_size(n_invented):
+    logits = torch.full((1, 1, 512, 1, 1), -40.0)
+    logits[0, 0, :n_invented] = 40
+    only_dice = loss(bce_weight=0, batch=False, smooth=10)(logits, torch.zeros_like(logits))
+    assert only_dice == pytest.approx(n_invented / (n_invented + 10), abs=1e-4)
 
 
 def test_it_is_computed_in_fp32():

@@ -146,6 +146,14 @@ class Parts(HTMLParser):
 # What it says
 
 
+def test_a_training_says_whether_validation_chose_the_epoch(trained, tmp_path):
+    for folder, chose in ((trained, True), (write_training(tmp_path, kept="last").path, False)):
+        page = page_of(folder)
+        said = " ".join([*page.words, *page.cautions])
+        assert ("chosen by these very scans" in said) == chose
+        assert ("It did best at epoch 1" in said) == chose
+
+
 def test_an_evaluation_is_told_in_plain_words(judged):
     page = page_of(judged)
     assert page.words[0] == "The model found 2 of 3 effusions."

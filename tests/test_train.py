@@ -48,7 +48,7 @@ def settings(cases, run_dir, **changes):
         "dataset": Patches(PATCH, 2, 0.5, 1, 3, "memory", None, 1, 0),
         "augmentation": Compose([]),
         "model": UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05),
-        "loss": DiceBCE(3, 1, 1, batch=True),
+        "loss": DiceBCE(3, 1, 1, batch=True, smooth=1e-5),
         "optimizer": partial(torch.optim.AdamW, lr=1e-2),
         "scheduler": Cosine(0.0, 0.0),
         "trainer": partial(
@@ -247,7 +247,7 @@ def test_an_unvalidated_epoch_has_no_dice(phantoms, tmp_path):
 def module(**changes):
     given = {
         "net": nn.Conv3d(1, 1, 1),
-        "loss": DiceBCE(3, 1, 1, batch=True),
+        "loss": DiceBCE(3, 1, 1, batch=True, smooth=1e-5),
         "optimizer": partial(torch.optim.SGD, lr=0.1),
         "schedule": Constant(0.0),
         "inferer": lambda image, net: net(image),

@@ -28,6 +28,7 @@ VARIANTS: dict[str, list[str]] = {
     "strong": ["augmentation=strong"],
     "one_contrast": ["model.contrasts=[[-1,1]]"],
     "small_patches": ["patch_size=[96,96,48]"],
+    "batch_dice": ["loss.batch=true", "loss.smooth=1e-5"],
     "pos_weight_1": ["loss.pos_weight=1"],
     "no_averaging": ["ema_decay=null"],
     "baseline": ["experiment=baseline"],

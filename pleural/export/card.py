@@ -39,6 +39,7 @@ INTENDED_USE = (
     "someone who can read such scans."
 )
 CHOSEN_BY = "Validation scans choose the best epoch, so on others expect less."
+NOT_CHOSEN_BY = "The last epoch was kept: these scans chose nothing."
 PARTS = ("training", "validation")
 HASH_SHOWN = 12
 MEASURES = {  # and the decimals to show
@@ -257,13 +258,17 @@ def _training(run: Run, about: Json) -> Iterator[str]:
         yield (
             f"- {record['epochs']} epochs ({record['patches']} patches) in "
             f"{record['seconds']['train'] / 60:.0f} minutes, {record['precision']}, seed "
-            f"{record['seed']}; the best epoch was {record['best_epoch']} (counted from 0)"
+            f"{record['seed']}; epoch {record['best_epoch']} (counted from 0) was kept"
         )
     if not record.get("finished"):
         yield "- **stopped, or exported, before the training was finished**"
     made = record.get("versions", {})
     yield f"- made with {', '.join(f'{name} {it}' for name, it in made.items()) or 'not recorded'}"
     yield f"- weights: SHA-256 `{about['weights_sha256']}`"
+
+
+def _chosen(run: Run) -> str:
+    return NOT_CHOSEN_BY if run.record.get("kept") == "last" else CHOSEN_BY
 
 
 def _validated(run: Run) -> Iterator[str]:
@@ -273,7 +278,7 @@ def _validated(run: Run) -> Iterator[str]:
         return
     patient = {case["name"]: case["patient"] for case in _cases(run, "validation")}
     dice = mean([case["dice"] for case in scores], [patient[case["name"]] for case in scores])
-    yield f"Mean Dice {shown(asdict(dice))} [95 % interval], n = {dice.n} patients. {CHOSEN_BY}"
+    yield f"Mean Dice {shown(asdict(dice))} [95 % interval], n = {dice.n} patients. {_chosen(run)}"
     yield from _warning(few(dice.n))
     yield from ("", "| Dice | reference mL | predicted mL |", "|---|---|---|")
     for case in scores:
@@ -294,7 +299,7 @@ def _evaluated(run: Run, evaluation: Json) -> Iterator[str]:
     if predicted.get("mirror"):
         yield f"Predicted mirrored along {predicted['mirror']} as well; unmirrored, figures differ."
     if {case["name"] for case in _cases(run, "validation")} & set(evaluation["files"]):
-        yield f"Some validated the network. {CHOSEN_BY}"
+        yield f"Some validated the network. {_chosen(run)}"
     yield from _warning(model["warning"])
     yield from ("", "| with effusion | mean [95 % interval] | n patients |", "|---|---|---|")
     for key, (name, decimals) in MEASURES.items():

@@ -33,7 +33,7 @@ def training(folder: Path, record: Mapping[str, Any]) -> Page:
         cases=Table(
             case_table.columns(KEYS),
             cases,
-            "Validation scans, judged on their own grids by the weights of the best epoch. "
+            "Validation scans, judged on their own grids by the weights that were kept. "
             "Worst first; without effusion there is no overlap to speak of, and no Dice.",
         ),
         made=datetime.fromtimestamp(run.record.stat().st_mtime),
@@ -80,7 +80,7 @@ def _words(
         f"{few_patients}."
     )
     yield DICE
-    yield f"It did best at {epochs}."
+    yield f"It did best at {epochs}." if _chose(record) else f"Its weights are those of {epochs}."
     if missed := [row["name"] for row in positive if row["dice"] == 0]:
         yield f"No part of the effusion was found in {listed(missed)}."
 
@@ -88,8 +88,13 @@ def _words(
 def _cautions(record: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not record["finished"]:
         yield "The training was stopped, or still goes on: these are the numbers until then."
-    if cases:
+    if cases and _chose(record):
         yield "The best epoch was chosen by these very scans: expect a little less on new ones."
+
+
+def _chose(record: Mapping[str, Any]) -> bool:
+    """Whether validation chose the epoch, rather than the last one being kept."""
+    return record.get("kept") != "last"
 
 
 def _scans(cases: Sequence[Mapping[str, Any]]) -> str:
