@@ -24,9 +24,9 @@ AIR = -1.0  # the lowest value of an image, with which it is padded
 class UNet(nn.Module):
     """Encoder, decoder and the skips between them (Ronneberger et al. 2015, arXiv 1505.04597).
 
-    The finest level lies below the stem, whose stride brings the image down first: most of a
-    UNet's time goes into its full resolution, and effusions are larger than its voxels. The head
-    is a transposed convolution of the same stride, so every voxel still has a logit of its own.
+    Most of its time goes into the full resolution. A stem with a stride passes that only once on
+    the way down and once, in the head, a transposed convolution of the same stride, on the way up:
+    every voxel still has a logit of its own, but thin rims are found less well.
 
     Args:
         dimensions: 3, or 2 (see :class:`SliceWise`).

@@ -27,6 +27,10 @@ VARIANTS: dict[str, list[str]] = {
     "standard": ["augmentation=standard"],
     "strong": ["augmentation=strong"],
     "one_contrast": ["model.contrasts=[[-1,1]]"],
+    "half_resolution": [
+        "model.channels=[16,32,64,128,256]",
+        "model.stem_stride=[2,2,1]",
+    ],
     "small_patches": ["patch_size=[96,96,48]"],
     "batch_dice": ["loss.batch=true", "loss.smooth=1e-5"],
     "pos_weight_1": ["loss.pos_weight=1"],
