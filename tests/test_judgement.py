@@ -49,14 +49,14 @@ def test_cases_without_effusion_are_no_part_of_the_mean():
 
 def test_the_summary_warns_of_few_cases_and_shows_every_one(tmp_path):
     scores = [Score("a", 0.6, 100, 80), Score("healthy", 0.0, 0, 12)]
-    told = summary(RunFolder(tmp_path), 3, 9, scores)
+    told = summary(RunFolder(tmp_path), "best epoch 3", 9, scores)
     assert "best epoch 3 of 9" in told
     assert "mean Dice 0.600 over 1 validation case with effusion" in told
     assert "n = 1: too few" in told
     assert "12.0" in told  # invented millilitres are shown, not a Dice
     assert str(tmp_path) in told
     many = [Score(str(i), 0.5, 10, 10) for i in range(20)]
-    assert "too few" not in summary(RunFolder(tmp_path), 3, 9, many)
+    assert "too few" not in summary(RunFolder(tmp_path), "best epoch 3", 9, many)
 
 
 def test_unlabelled_cases_are_named_but_not_read(phantoms, tmp_path):
