@@ -62,6 +62,11 @@ class RunFolder:
         write_json(self.record, record)
 
 
+def validation_chose(record: Mapping[str, Any]) -> bool:
+    """Whether validation chose the epoch that a run kept, rather than the last one being kept."""
+    return bool(record.get("kept") != "last")
+
+
 def versions() -> dict[str, str]:
     """Of Python, the machine and what decides a result."""
     found = {package: version(package) for package in PACKAGES}

@@ -87,6 +87,7 @@ def train(
         return math.nan if earlier["dice"] is None else float(earlier["dice"])
     batches, volumes = dataset.loaders(parts.training, parts.validation, preprocess, augmentation)
     chosen_by = parts.validation if keep == "best" else []
+    kept = "best" if chosen_by else "last"
     _check_chooses(chosen_by)
     about = {"versions": versions(), "seed": seed, "settings": settings}
     record = {**about, "finished": False, "split": described(parts)}
@@ -116,7 +117,7 @@ def train(
             **record,
             "precision": segmenter.precision,
             "finished": finished,
-            "kept": "best" if chosen_by else "last",
+            "kept": kept,
             "best_epoch": best["epoch"],
             "epochs": len(history.rows),
             "patches": fitter.global_step * dataset.patches_per_batch,
@@ -125,8 +126,7 @@ def train(
             "seconds": clock.seconds,
         }
     )
-    kept = f"{'best' if chosen_by else 'last'} epoch {best['epoch']}"
-    print(summary(run, kept, len(history.rows), scores))
+    print(summary(run, f"{kept} epoch {best['epoch']}", len(history.rows), scores))
     if not finished:
         raise KeyboardInterrupt
     return mean_dice(scores)

@@ -44,9 +44,7 @@ def judged(name: str, runs: Path, data: Sequence[str]) -> list[dict[str, str]]:
 def table(rows_of_seeds: Sequence[Sequence[dict[str, str]]]) -> str:
     """Each scan's mean over the seeds (and Dice of each), then the means over scans."""
     names = [row["name"] for row in rows_of_seeds[0]]
-    values = np.array(
-        [[[float(row[c]) for c in COLUMNS] for row in rows] for rows in rows_of_seeds]
-    )
+    values = np.array([[_values(row) for row in rows] for rows in rows_of_seeds])
     lines = [["scan", "Dice", "of each seed", *COLUMNS[1:]], ["---"] * (len(COLUMNS) + 2)]
     for name, own in zip(names, values.transpose(1, 0, 2), strict=True):
         seeds = ", ".join(f"{dice:.3f}" for dice in own[:, 0])

@@ -30,9 +30,9 @@ def beyond_ml(prediction: Volume, reference: Volume) -> float:
     """Of the prediction in slices below the lowest and above the highest with effusion."""
     prediction, reference = prediction.reoriented(), reference.reoriented()
     slices = np.flatnonzero(reference.array.any(axis=(0, 1)))
-    outside = np.ones(reference.shape[2], bool)
-    outside[slices[0] : slices[-1] + 1] = False
-    return prediction.with_array(prediction.array[..., outside]).nonzero_ml
+    beyond = prediction.array.copy()
+    beyond[..., slices[0] : slices[-1] + 1] = 0
+    return prediction.with_array(beyond).nonzero_ml
 
 
 def held_out(run: Run, cases: dict[str, Case]) -> Iterator[Case]:

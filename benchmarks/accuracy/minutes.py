@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     out = Path(options.out).resolve()
     dices: dict[str, list[float]] = {name: [] for name in options.experiments}
-    made, head = "", False
+    rows: list[list[str]] = []
     for minutes in options.minutes:
         each = Trainings(options.root, options.n_folds, options.folds, minutes, options.jobs)
         for experiment in options.experiments:
@@ -54,15 +54,13 @@ def main() -> None:
             folder = out / f"{experiment}_{minutes}_minutes_seed{options.seed}"
             records = each.run(folder, options.seed, settings)
             made, of_case = made_with(records[0]), by_case(records)
-            if not head:
-                columns = ["minutes", "experiment", "patches", "mean Dice", *of_case]
-                print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|", flush=True)
-                head = True
             dices[experiment].append(float(np.mean([*of_case.values()])))
             patches = round(np.mean([record["patches"] for record in records]))
             cells = [str(minutes), experiment, str(patches), f"**{dices[experiment][-1]:.3f}**"]
-            cells += [f"{dice:.3f}" for dice in of_case.values()]
-            print(f"| {' | '.join(cells)} |", flush=True)
+            rows.append([*cells, *(f"{dice:.3f}" for dice in of_case.values())])
+    head = ["minutes", "experiment", "patches", "mean Dice", *of_case]
+    for row in (head, ["---"] * len(head), *rows):
+        print(f"| {' | '.join(row)} |")
     title = f"folds {', '.join(map(str, options.folds))} of {options.n_folds}, n = {len(of_case)}"
     plot(dices, options.minutes, title).savefig(out / "minutes.png")
     print(f"\n{title}, seed {options.seed}; {made}. Plot: {out / 'minutes.png'}")

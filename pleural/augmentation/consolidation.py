@@ -10,7 +10,7 @@ import torch
 from monai.transforms import RandomizableTransform
 from torch import Tensor
 
-from pleural.augmentation.painting import noise, uneven, value
+from pleural.augmentation.painting import difference, noise, uneven, value
 from pleural.prepared import Sample
 
 DEEP_MM = 4.0  # in a lung, where its middle lies
@@ -47,7 +47,6 @@ class RandConsolidation(RandomizableTransform):
     ) -> None:
         super().__init__(prob)
         self.window_hu = window_hu
-        self.hu = 2 / (window_hu[1] - window_hu[0])  # of one, in the image
         self.log_radius = np.log(radius_mm)
         self.tissue_hu = tissue_hu
         self.noise_hu = noise_hu
@@ -92,5 +91,7 @@ class RandConsolidation(RandomizableTransform):
 
     def _tissue(self, share: Tensor, radii: np.ndarray) -> Tensor:
         mean = value(self.R.uniform(*self.tissue_hu), self.window_hu)
-        mottled = self.R.uniform(*MOTTLED_HU) * self.hu * uneven(self.R, share.shape, radii / 3)
-        return mean + mottled + noise(self.R, share.shape, self.R.uniform(*self.noise_hu) * self.hu)
+        mottled = difference(self.R.uniform(*MOTTLED_HU), self.window_hu)
+        tissue = mean + mottled * uneven(self.R, share.shape, radii / 3)
+        sd = difference(self.R.uniform(*self.noise_hu), self.window_hu)
+        return tissue + noise(self.R, share.shape, sd)

@@ -9,7 +9,7 @@ import torch
 from monai.transforms import RandomizableTransform
 from torch import Tensor
 
-from pleural.augmentation.painting import box_of, noise, uneven, value
+from pleural.augmentation.painting import box_of, difference, noise, uneven, value
 from pleural.prepared import Sample
 
 # By eye, on scans with real ones.
@@ -53,7 +53,6 @@ class RandEffusion(RandomizableTransform):
     ) -> None:
         super().__init__(prob)
         self.window_hu = window_hu
-        self.hu = 2 / (window_hu[1] - window_hu[0])  # of one, in the image
         self.thickness_mm = np.array(thickness_mm)
         self.fluid_hu = fluid_hu
         self.noise_hu = noise_hu
@@ -80,7 +79,8 @@ class RandEffusion(RandomizableTransform):
         surface_mm = self._surface_mm(depth_mm > 0, spacing_mm)
         share = ((surface_mm - depth_mm) / spacing_mm[0] + 0.5).clamp(0, 1) * (depth_mm > 0)
         mean = value(self.R.normal(*self.fluid_hu), self.window_hu)
-        fluid = mean + noise(self.R, image.shape, self.R.uniform(*self.noise_hu) * self.hu)
+        sd = difference(self.R.uniform(*self.noise_hu), self.window_hu)
+        fluid = mean + noise(self.R, image.shape, sd)
         return torch.lerp(self._compressed(image, depth_mm, surface_mm), fluid, share), share
 
     def _surface_mm(self, lung: Tensor, spacing_mm: Sequence[float]) -> Tensor:

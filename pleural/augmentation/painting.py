@@ -12,8 +12,13 @@ from torch.nn.functional import interpolate
 
 def value(hu: float, window_hu: Sequence[float]) -> float:
     """Of ``hu`` in an image whose -1 and 1 stand for the ends of ``window_hu``."""
+    return difference(hu - window_hu[0], window_hu) - 1
+
+
+def difference(hu: float, window_hu: Sequence[float]) -> float:
+    """Between two values of such an image that lie ``hu`` apart."""
     low, high = window_hu
-    return (hu - low) * 2 / (high - low) - 1
+    return hu * 2 / (high - low)
 
 
 def noise(random: np.random.RandomState, shape: Sequence[int], sd: float) -> Tensor:

@@ -20,7 +20,7 @@ from pleural.inference import SIGMA_OF_WINDOW, SLAB_MULTIPLE, Windows
 from pleural.io.whole import read_json
 from pleural.model import AIR
 from pleural.preprocess import BODY_ABOVE_HU, BODY_GRID_MM, TABLE_THICKNESS_MM
-from pleural.run_folder import CONFIG, versions
+from pleural.run_folder import CONFIG, validation_chose, versions
 from pleural.statistics import few, mean
 from pleural.summary_text import shown
 from pleural.trained import Run, Trained
@@ -268,7 +268,7 @@ def _training(run: Run, about: Json) -> Iterator[str]:
 
 
 def _chosen(run: Run) -> str:
-    return NOT_CHOSEN_BY if run.record.get("kept") == "last" else CHOSEN_BY
+    return CHOSEN_BY if validation_chose(run.record) else NOT_CHOSEN_BY
 
 
 def _validated(run: Run) -> Iterator[str]:

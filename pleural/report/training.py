@@ -13,7 +13,7 @@ from pleural.errors import listed
 from pleural.report import case_table, plots
 from pleural.report.overlay import data_url
 from pleural.report.page import DICE, Chart, Page, Table, counted
-from pleural.run_folder import CONFIG, RunFolder
+from pleural.run_folder import CONFIG, RunFolder, validation_chose
 from pleural.statistics import few, mean
 from pleural.summary_text import shown
 
@@ -80,7 +80,8 @@ def _words(
         f"{few_patients}."
     )
     yield DICE
-    yield f"It did best at {epochs}." if _chose(record) else f"Its weights are those of {epochs}."
+    best = validation_chose(record)
+    yield f"It did best at {epochs}." if best else f"Its weights are those of {epochs}."
     if missed := [row["name"] for row in positive if row["dice"] == 0]:
         yield f"No part of the effusion was found in {listed(missed)}."
 
@@ -88,13 +89,8 @@ def _words(
 def _cautions(record: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not record["finished"]:
         yield "The training was stopped, or still goes on: these are the numbers until then."
-    if cases and _chose(record):
+    if cases and validation_chose(record):
         yield "The best epoch was chosen by these very scans: expect a little less on new ones."
-
-
-def _chose(record: Mapping[str, Any]) -> bool:
-    """Whether validation chose the epoch, rather than the last one being kept."""
-    return record.get("kept") != "last"
 
 
 def _scans(cases: Sequence[Mapping[str, Any]]) -> str:
