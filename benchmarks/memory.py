@@ -52,7 +52,7 @@ def main() -> None:
     print(
         f"\nDefault experiment on phantoms, {EPOCHS} epochs with every case drawn (n = 1 run each);"
         f" {about['machine']}, torch {about['torch']}, MONAI {about['monai']}, Python"
-        f" {about['python']}; code {about['code'][:10]}."
+        f" {about['python']}; code {about['code']}."
     )
 
 

@@ -119,7 +119,7 @@ def main() -> None:
     print(
         f"512 x 512 voxels a slice, one study each (n = 1); {about['machine']}, "
         f"{os.environ.get('OMP_NUM_THREADS', 'all')} threads, torch {about['torch']}, MONAI "
-        f"{about['monai']}, Python {about['python']}; code {about['code'][:10]}."
+        f"{about['monai']}, Python {about['python']}; code {about['code']}."
     )
 
 

@@ -275,7 +275,7 @@ def main() -> None:
         f"Medians of {options.rounds} rounds; {about['machine']}, "
         f"{medians['peak']['fp32']:.0f} GFLOP/s in fp32 and {medians['peak']['bf16']:.0f} in bf16; "
         f"torch {about['torch']}, MONAI {about['monai']}, Python {about['python']}; "
-        f"code {about['code'][:10]}."
+        f"code {about['code']}."
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"about": told, "medians": medians}, indent=2)

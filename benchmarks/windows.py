@@ -88,7 +88,7 @@ def main() -> None:
     about = versions()
     print(
         f"\nn = {len(names)}; {about['machine']}, torch {about['torch']}, MONAI {about['monai']}, "
-        f"Python {about['python']}; code {about['code'][:10]}."
+        f"Python {about['python']}; code {about['code']}."
     )
 
 

@@ -66,7 +66,7 @@ def main() -> None:
         verdict = "" if max(volumes_ml) < LIMIT_ML else f"at least {LIMIT_ML:g} mL"
         print(f"| {name} | {len(volumes_ml)} | {each} | {verdict} |")
     about = versions()
-    print(f"\nphantoms of seed {SEED}, without effusion; code {about['code'][:10]}.")
+    print(f"\nphantoms of seed {SEED}, without effusion; code {about['code']}.")
 
 
 if __name__ == "__main__":

@@ -74,5 +74,5 @@ def made_with(record: dict[str, Any]) -> str:
     about = record["versions"]
     return (
         f"{about['machine']}, torch {about['torch']}, MONAI {about['monai']}, Python "
-        f"{about['python']}; code {about['code'][:10]}"
+        f"{about['python']}; code {about['code']}"
     )
