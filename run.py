@@ -2,6 +2,8 @@
 
 import math
 import sys
+import threading
+import traceback
 from pathlib import Path
 
 import hydra
@@ -9,29 +11,52 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pleural.config import build_task, suggestions
+from pleural.config import build_task, resumed, several_processes, suggestions
 from pleural.errors import InputError
+from pleural.sweep import in_process_of_its_own
 
 CONF = Path(__file__).parent / "conf"
+
+
+def of_thread(what: threading.ExceptHookArgs) -> None:
+    """A logger's writer that meets a full disk; the task meets it too, and tells what to do."""
+    if isinstance(what.exc_value, OSError):
+        print(what.exc_value, file=sys.stderr)
+    else:
+        threading.__excepthook__(what)
 
 
 @hydra.main(config_path="conf", config_name="config", version_base="1.3")
 def main(config: DictConfig) -> float:
     """Build the task, run it; what it returns is what a sweep compares."""
+    threading.excepthook = of_thread
+    in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+    if in_sweep and several_processes(config):
+        return in_process_of_its_own(Path(__file__))
     try:
         return build_task(config)()
-    except InputError as error:
+    except (InputError, OSError) as error:  # such as a full disk: it names the file
         if config.debug:
             raise
         print(error, file=sys.stderr)
-        if HydraConfig.get().mode is RunMode.MULTIRUN:
+        if in_sweep:
             return math.nan  # the other jobs go on; the table says that this one failed
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # what a shell says of a program that Ctrl-C ended
+    except Exception:
+        if not in_sweep:
+            raise
+        traceback.print_exc()  # a fault of ours is none of the other jobs' either
+        return math.nan
 
 
 if __name__ == "__main__":
+    try:
+        sys.argv[1:] = resumed(sys.argv[1:])
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
     try:
         main()
     except SystemExit as end:

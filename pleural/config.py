@@ -6,20 +6,34 @@ a mistake can be told.
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException, InstantiationException
+from hydra.experimental.callback import Callback
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pleural.errors import InputError, missing_package, one_line, root_cause
 from pleural.settings import digest
+from pleural.sweep import quoted, short
+
+OVERRIDES, STARTED = ".hydra/overrides.yaml", ".hydra/hydra.yaml"  # Hydra writes them
+NAMES_MORE = re.compile(r"_target_|^[+~]*hydra|\$\{[^}]*:")
+
+
+OmegaConf.register_new_resolver("short", short, replace=True)  # of a sweep's folders
 
 
 def build_task(config: DictConfig) -> Any:
@@ -45,6 +59,80 @@ def build_task(config: DictConfig) -> Any:
         if isinstance(cause, ImportError):
             raise missing_package(cause) from error
         raise InputError(one_line(error)) from error
+
+
+def several_processes(config: DictConfig) -> bool:
+    """Whether the task is a training by more than one process."""
+    number = OmegaConf.select(config, "task.trainer.devices", default=1)
+    nodes = OmegaConf.select(config, "task.trainer.num_nodes", default=1)
+    return (number, nodes) != (1, 1)
+
+
+def resumed(arguments: Sequence[str]) -> list[str]:
+    """``resume=RUN``, if it is there, as the command of that run, given again for its folder.
+
+    Options that only say where or how it is told (``debug=true``) may follow; others make it
+    another training, which is refused when the folder is looked at. A folder may come from
+    anywhere, so what it says to type may choose and set, but not name something to be called. What
+    is relative in it counts from where the run was started, and that becomes the working folder.
+
+    Raises:
+        InputError: there is no such run, or it asks for more than that.
+    """
+    folders = [Path(a.partition("=")[2]) for a in arguments if a.startswith("resume=")]
+    if not folders:
+        return [*arguments]
+    folder = folders[-1].expanduser().absolute()
+    try:
+        typed = [str(override) for override in OmegaConf.load(folder / OVERRIDES)]
+        started = OmegaConf.load(folder / STARTED).hydra.runtime.cwd
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise InputError(
+            f"resume={folder}: is not the folder of a training ({one_line(error)}): name one below "
+            "outputs/train"
+        ) from error
+    for override in typed:
+        if NAMES_MORE.search(override):
+            raise InputError(
+                f"{folder / OVERRIDES} asks for {override}, which could run anything: if you trust "
+                "it, give the whole command yourself, with hydra.run.dir in place of resume"
+            )
+    if Path(started).is_dir():
+        os.chdir(started)
+    others = [argument for argument in arguments if not argument.startswith("resume=")]
+    return [*typed, *others, f"hydra.run.dir={quoted(folder)}"]
+
+
+class Place(Callback):
+    """Tells before anything is built that there would be no one folder for the results."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        processes = max(int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+        typed = [*config.hydra.overrides.task, *config.hydra.overrides.hydra]
+        if processes > 1 and not any(o.startswith(("name=", "hydra.run.dir=")) for o in typed):
+            self._refuse(
+                f"{processes} processes were started, and each would write to a folder of its own: "
+                "give them one with name=..."
+            )
+        self._try(Path(config.hydra.run.dir))
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        self._try(Path(config.hydra.sweep.dir))
+
+    def _try(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            self._refuse(
+                f"{folder}: results cannot be written there ({error.strerror}); run where they "
+                "can, or name another folder with hydra.run.dir=... (of a sweep: hydra.sweep.dir)"
+            )
+
+    def _refuse(self, why: str) -> NoReturn:
+        print(why, file=sys.stderr)
+        raise SystemExit(2)  # what else is raised in a callback, Hydra only warns of
 
 
 def suggestions(arguments: Sequence[str], conf: Path) -> list[str]:

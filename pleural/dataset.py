@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count, islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import monai
+import numpy as np
 import torch
-from monai.data import CacheDataset, DataLoader, Dataset, worker_init_fn
-from monai.transforms import CastToTyped, Compose, RandCropByPosNegLabeld, Transform
-from torch.utils.data import Sampler
+from monai.data import CacheDataset, DataLoader, Dataset
+from monai.transforms import (
+    CastToTyped,
+    Compose,
+    RandCropByPosNegLabeld,
+    RandSpatialCropd,
+    Transform,
+)
+from torch.utils.data import DistributedSampler
 from tqdm import tqdm
 
+from pleural.chance import seed_of
 from pleural.data.case import Case
-from pleural.errors import Findings, InputError
+from pleural.errors import Findings, InputError, root_cause
 from pleural.prepared import OnDisk, Prepare, Sample
 from pleural.volume import Volume
 
@@ -34,6 +44,9 @@ class Patches:
 
     Args:
         patch_size: voxels in X, Y, Z; inference uses windows of the same size.
+        margin: voxels in X, Y, Z by which what is augmented is larger, where the volume is; the
+            patch is cut from anywhere in it. So turned patches show what lay around them, and
+            effusion is not always in the middle.
         crops_per_case: patches cut from a case each time it is drawn.
         positive_share: of the patches are centred on effusion, where a case has any.
         cases_per_batch: drawn for a batch of ``cases_per_batch * crops_per_case`` patches.
@@ -49,6 +62,7 @@ class Patches:
     def __init__(
         self,
         patch_size: Sequence[int],
+        margin: Sequence[int],
         crops_per_case: int,
         positive_share: float,
         cases_per_batch: int,
@@ -64,7 +78,10 @@ class Patches:
             raise InputError("dataset.cache=disk needs a folder: dataset.cache_dir=...")
         if len(patch_size) != 3 or min(patch_size) < 1:
             raise InputError(f"patch_size is three positive sizes (X, Y, Z); got {[*patch_size]}")
+        if len(margin) != 3 or min(margin) < 0:
+            raise InputError(f"dataset.margin is three sizes (X, Y, Z), 0 or more; got {[*margin]}")
         self.patch_size = tuple(patch_size)
+        self.margin = tuple(margin)
         self.crops_per_case = crops_per_case
         self.positive_share = positive_share
         self.cases_per_batch = cases_per_batch
@@ -98,7 +115,8 @@ class Patches:
         crop = RandCropByPosNegLabeld(
             keys=CUT,
             label_key="label",
-            spatial_size=self.patch_size,
+            spatial_size=[n + more for n, more in zip(self.patch_size, self.margin, strict=True)],
+            allow_smaller=True,  # no volume is smaller than a patch
             pos=self.positive_share,
             neg=1 - self.positive_share,
             num_samples=self.crops_per_case,
@@ -106,7 +124,8 @@ class Patches:
             bg_indices_key="background",
         )
         as_float = CastToTyped(keys=CUT, dtype=torch.float32)
-        steps = [prepare, crop, as_float, augmentation, _fed, self._of_patch_size]
+        cut = RandSpatialCropd(keys=["image", "label"], roi_size=self.patch_size)
+        steps = [prepare, crop, as_float, augmentation, _fed, cut, self._of_patch_size]
         patches = self._dataset(training, Compose(steps))
         volumes = self._dataset(validation, Compose([prepare, _fed]))
         prepare.raise_findings(len(training) + len(validation))
@@ -133,10 +152,10 @@ class Patches:
         if self.steps_per_epoch is not None:
             n_draws = self.steps_per_epoch * self.cases_per_batch
         return DataLoader(
-            patches,
+            Drawn(patches),
             num_workers=self.num_workers,
             batch_size=self.cases_per_batch,
-            sampler=Draws(len(patches), n_draws),
+            sampler=Draws(len(patches), n_draws, torch.initial_seed()),
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_start_worker,
@@ -152,44 +171,91 @@ class Patches:
         return sample
 
 
-class Draws(Sampler[int]):
+class Draw(NamedTuple):
+    """A case to cut patches from, and the seed of all that is random in it."""
+
+    case: int
+    seed: int
+
+
+class Draws(DistributedSampler):
     """Cases in random order, each once before any is drawn again.
 
-    Not torch's ``RandomSampler``, which Lightning replaces by one that draws each case just once
-    where several processes train. The order follows from torch's seed, the same in all of them.
+    Where several processes train, each takes its share of an epoch's draws. Of torch's kind for
+    that, because Lightning replaces any other; the number of processes is looked up when it is
+    needed, as it is not known before.
     """
 
-    def __init__(self, n_cases: int, n_draws: int) -> None:
+    def __init__(self, n_cases: int, n_draws: int, seed: int) -> None:
+        # Only the length of what is sampled counts.
+        super().__init__(range(n_cases), num_replicas=1, rank=0, seed=seed)  # type: ignore[arg-type]
         self.n_cases = n_cases
         self.n_draws = n_draws
-        self._generator = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
 
     def __len__(self) -> int:
-        return self.n_draws
+        _, n_processes = _rank()
+        return -(-self.n_draws // n_processes)  # as many for each, or they would wait forever
 
-    def __iter__(self) -> Iterator[int]:
-        rounds = -(-self.n_draws // self.n_cases)
-        orders = [torch.randperm(self.n_cases, generator=self._generator) for _ in range(rounds)]
-        yield from torch.cat(orders)[: self.n_draws].tolist()
+    def __iter__(self) -> Iterator[Draw]:
+        rank, n_processes = _rank()
+        cases = islice(self._cases(), len(self) * n_processes)
+        for number, case in islice(enumerate(cases), rank, None, n_processes):
+            yield Draw(case, seed_of(self.seed, self.epoch, number))
+
+    def _cases(self) -> Iterator[int]:
+        for again in count():
+            order = np.random.default_rng((self.seed, self.epoch, again))
+            yield from order.permutation(self.n_cases).tolist()
+
+
+def _rank() -> tuple[int, int]:
+    """Of this process among those that train, and their number."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+class Drawn(torch.utils.data.Dataset):
+    """``cases`` of MONAI's kind, by draw: whatever is random in one follows from its own seed."""
+
+    def __init__(self, cases: Dataset) -> None:
+        self.cases = cases
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, draw: Draw) -> Any:
+        self.cases.transform.set_random_state(draw.seed)
+        try:
+            return self.cases[draw.case]
+        except Exception as error:
+            cause = root_cause(error)  # MONAI wraps what a transform raises
+            if isinstance(cause, InputError):
+                cause = InputError(str(cause))  # torch hands on no other kind of ours as it is
+            raise cause from None
 
 
 class _Collected(Transform):
-    """Notes what is wrong with a case and goes on, so that all is told at once."""
+    """At first notes what is wrong with a case and goes on, so that all is told at once."""
 
     def __init__(self, prepare: Callable[[Case], Sample]) -> None:
         self.prepare = prepare
+        self.collects = True
         self.findings: list[str] = []
 
     def __call__(self, case: Case) -> Sample:
         try:
             return self.prepare(case)
-        except Findings as found:
-            self.findings += found.findings
         except InputError as error:
-            self.findings.append(f"{case.name}: {error}")
+            own = error.findings if isinstance(error, Findings) else [f"{case.name}: {error}"]
+            if not self.collects:
+                raise InputError("\n".join(own)) from error
+            self.findings += own
         return {}
 
     def raise_findings(self, n_cases: int) -> None:
+        """From here on, what is wrong with a case is raised as it is met."""
+        self.collects = False
         if self.findings:
             raise Findings(
                 f"{len(self.findings)} findings in {n_cases} cases; nothing was trained:",
@@ -197,9 +263,8 @@ class _Collected(Transform):
             )
 
 
-def _start_worker(worker: int) -> None:
-    """MONAI's seeds, and plain tensors where the process was not forked."""
-    worker_init_fn(worker)
+def _start_worker(_: int) -> None:
+    """Plain tensors, where the process was not forked."""
     monai.data.set_track_meta(False)
 
 

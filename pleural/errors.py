@@ -1,6 +1,10 @@
 """What cannot work, told in one sentence that names the file, the finding and the remedy."""
 
+import re
 from collections.abc import Sequence
+
+# The line of a trace that names the error itself; what follows is its message.
+RAISED = re.compile(r"^(?=\S)[\w.]*(Error|Exception|Findings): (?P<message>(?s:.*))", re.MULTILINE)
 
 
 class InputError(ValueError):
@@ -39,9 +43,22 @@ def root_cause(error: BaseException) -> BaseException:
     return error
 
 
+def said(error: BaseException) -> str:
+    """Its message, without the trace that comes with it from a worker process of torch's.
+
+    >>> said(ValueError("Caught ... in DataLoader worker process 0.\\nOriginal Traceback ...\\n"
+    ...                 "pleural.errors.InputError: a.nii: is empty"))
+    'a.nii: is empty'
+    """
+    message = str(error)
+    head, _, trace = message.partition("\nOriginal Traceback")
+    found = RAISED.search(trace) if "in DataLoader worker" in head else None
+    return found["message"].strip() if found else message
+
+
 def one_line(error: BaseException) -> str:
     """All that a library says of an error, on one line; its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(said(error).split()) or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -73,8 +74,7 @@ class History(Callback):
                 "step": trainer.global_step,
                 "minutes": round((time.perf_counter() - self.started) / 60, 3),
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-                "train_loss": float(trainer.callback_metrics["train/loss"]),
-                "train_dice": float(trainer.callback_metrics["train/dice"]),
+                **{f"train_{name}": _of_epoch(trainer, name) for name in ("loss", "dice")},
                 **_validation_columns(module),
             }
         )
@@ -107,6 +107,11 @@ class History(Callback):
                 logger.experiment.add_figure("validation", figure, trainer.current_epoch)
             elif hasattr(logger, "log_image"):  # Weights & Biases
                 logger.log_image("validation", [str(self.run.validation_slices)])
+
+
+def _of_epoch(trainer: Trainer, name: str) -> float:
+    """NaN for an epoch all of whose steps were skipped."""
+    return float(trainer.callback_metrics.get(f"train/{name}", math.nan))
 
 
 def _validation_columns(module: Any) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
+from pleural.chance import seed_of
 from pleural.dice import dice
 from pleural.errors import InputError
 from pleural.model import tuned
@@ -36,6 +38,7 @@ class Training(LightningModule):
         threshold: probability from which a voxel is effusion.
         ema_decay: validate and keep a running average of the weights, of which this share is kept
             at every step; ``None``: the weights themselves.
+        bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
     """
 
     def __init__(
@@ -47,8 +50,11 @@ class Training(LightningModule):
         inferer: Inferer,
         threshold: float,
         ema_decay: float | None,
+        bad_loss: str,
     ) -> None:
         super().__init__()
+        if bad_loss not in ("stop", "skip"):
+            raise InputError(f"bad_loss is stop or skip; got {bad_loss!r}")
         if not 0 < threshold < 1:
             raise InputError(f"threshold is a probability between 0 and 1; got {threshold}")
         self.net = tuned(net)
@@ -62,6 +68,9 @@ class Training(LightningModule):
         self.schedule = schedule
         self.inferer = inferer
         self.logit_threshold = math.log(threshold / (1 - threshold))
+        self.bad_loss = bad_loss
+        self.skipped_steps = 0
+        self.seed = torch.initial_seed()
         self.dice_of_case: dict[str, float] = {}
 
     @property
@@ -74,22 +83,38 @@ class Training(LightningModule):
         """Of the last validation, over its cases with effusion."""
         return float(np.mean([*self.dice_of_case.values()]))
 
-    def training_step(self, batch: Sample, _: int) -> Tensor:
+    def training_step(self, batch: Sample, _: int) -> Tensor | None:
         label = batch["label"]
         logits = self.net(batch["image"].contiguous(memory_format=torch.channels_last_3d))
         loss: Tensor = self.loss(logits, label)
+        if not loss.isfinite():
+            self._refuse(loss.item(), batch["name"])
+            return None  # for Lightning, no step
         finest = logits if isinstance(logits, Tensor) else logits[0]
         overlap = dice(finest.detach().float().sigmoid(), label)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         for name, value in (("train/loss", loss.detach()), ("train/dice", overlap)):
-            self.log(name, value, on_step=False, on_epoch=True, batch_size=len(label))
+            self.log(
+                name, value, on_step=False, on_epoch=True, batch_size=len(label), sync_dist=True
+            )
         return loss
+
+    def _refuse(self, loss: float, names: Sequence[str]) -> None:
+        told = f"{', '.join(names)}: the loss is {loss} in step {self.global_step}"
+        if self.bad_loss == "stop":
+            raise InputError(
+                f"{told}: lower optimizer.lr, set trainer.precision=32-true, look at these cases "
+                "(task=audit), or bad_loss=skip; what was kept before is whole"
+            )
+        self.skipped_steps += 1
+        print(f"{told}: skipped", file=sys.stderr)
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self.average is not None:
             self.average.update_parameters(self.net)
 
     def on_train_epoch_start(self) -> None:
+        torch.manual_seed(seed_of(self.seed, self.current_epoch, self.global_rank))  # for dropout
         self.dice_of_case = {}
 
     def validation_step(self, batch: Sample, _: int) -> dict[str, Tensor]:
@@ -124,9 +149,11 @@ class Training(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["schedule"] = dict(vars(self.schedule))
+        checkpoint["skipped_steps"] = self.skipped_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         vars(self.schedule).update(checkpoint["schedule"])
+        self.skipped_steps = checkpoint["skipped_steps"]
 
 
 def _forgetting_average(

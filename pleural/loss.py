@@ -7,6 +7,8 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from pleural.errors import InputError
+
 
 class DiceBCE(nn.Module):
     """``dice_weight * Dice + bce_weight * BCE``, on logits, against masks or occupancies.
@@ -14,8 +16,10 @@ class DiceBCE(nn.Module):
     Args:
         pos_weight: how much more a missed voxel of effusion costs in the BCE than an invented one.
         dice_weight, bce_weight: of the two terms.
-        batch: Dice over all patches of a batch together, in which a large effusion outweighs small
-            ones, rather than the mean of each patch's own.
+        dice_over: ``batch``: Dice over all patches of a batch together, in which a large effusion
+            outweighs small ones and what is invented elsewhere; ``patch``: the mean of each
+            patch's own; ``effusion``: over all patches with effusion together, and each without
+            by itself, as many as there are of either.
         smooth: voxels that count as found in every patch (or batch). With few or none, a patch
             without effusion costs 1 whatever is predicted in it; with many, small effusions cost
             little.
@@ -31,12 +35,16 @@ class DiceBCE(nn.Module):
         pos_weight: float,
         dice_weight: float,
         bce_weight: float,
-        batch: bool,
+        dice_over: str,
         smooth: float,
     ) -> None:
         super().__init__()
-        self.dice = DiceLoss(
-            sigmoid=True, batch=batch, soft_label=True, smooth_nr=smooth, smooth_dr=smooth
+        if dice_over not in ("batch", "patch", "effusion"):
+            raise InputError(f"dice_over is batch, patch or effusion; got {dice_over!r}")
+        self.dice_over = dice_over
+        self.dice_together, self.dice_of_each = (
+            DiceLoss(sigmoid=True, batch=batch, soft_label=True, smooth_nr=smooth, smooth_dr=smooth)
+            for batch in (True, False)
         )
         self.dice_weight = dice_weight
         self.bce_weight = bce_weight
@@ -46,5 +54,16 @@ class DiceBCE(nn.Module):
         """``logits`` and ``target``: ``(B, 1, X, Y, Z)``, target in [0, 1]. Returns a scalar."""
         logits = logits.float()
         bce = binary_cross_entropy_with_logits(logits, target, pos_weight=self.pos_weight)
-        loss: Tensor = self.dice_weight * self.dice(logits, target) + self.bce_weight * bce
+        loss: Tensor = self.dice_weight * self._dice(logits, target) + self.bce_weight * bce
         return loss
+
+    def _dice(self, logits: Tensor, target: Tensor) -> Tensor:
+        if self.dice_over == "batch":
+            return self.dice_together(logits, target)
+        if self.dice_over == "patch":
+            return self.dice_of_each(logits, target)
+        has = target.flatten(1).any(dim=1)
+        parts = [(self.dice_together, has), (self.dice_of_each, ~has)]
+        return sum(
+            of.float().mean() * dice(logits[of], target[of]) for dice, of in parts if of.any()
+        )

@@ -13,6 +13,7 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -21,7 +22,7 @@ from pleural.clock import Clock
 from pleural.data.case import Case
 from pleural.data.split import Split
 from pleural.dataset import Patches
-from pleural.errors import InputError, first_line, missing_package, root_cause
+from pleural.errors import InputError, first_line, missing_package, one_line, root_cause, said
 from pleural.hardware import keep_freed_memory, wrong_gradients
 from pleural.history import History
 from pleural.judgement import described, judge, mean_dice, summary
@@ -32,7 +33,8 @@ from pleural.segmenter import Segmenter
 from pleural.trained import Inferer, Trained
 from pleural.volume import Volume
 
-OUT_OF_MEMORY = "out of memory|can't allocate memory|not enough memory"
+OUT_OF_MEMORY = "out of memory|can(no|')t allocate memory|not enough memory"
+WORKER_DIED = "DataLoader worker .*(killed|exited)"
 
 
 def train(
@@ -50,6 +52,7 @@ def train(
     inference: Inferer,
     threshold: float,
     ema_decay: float | None,
+    bad_loss: str,
     keep: str,
     patience: int | None,
     run_dir: str | Path,
@@ -60,6 +63,7 @@ def train(
 
     Args:
         data: has ``cases()``.
+        bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
         keep: ``best``, or ``last``: the last epoch, chosen by nothing. The validation scans are
             then seen only when it is judged, so their Dice is that of scans it never met.
         patience: stop after so many validations without a better Dice; ``None``: never.
@@ -80,10 +84,11 @@ def train(
     run = RunFolder(run_dir)
     clock = Clock()
     parts = split(data.cases())
-    print(parts)
+    tell = rank_zero_only(print)
+    tell(parts)
     earlier = _earlier(run, settings, parts)
     if earlier.get("finished"):
-        print(f"finished before, with the same settings and cases: {run.path}")
+        tell(f"finished before, with the same settings and cases: {run.path}")
         return math.nan if earlier["dice"] is None else float(earlier["dice"])
     batches, volumes = dataset.loaders(parts.training, parts.validation, preprocess, augmentation)
     chosen_by = parts.validation if keep == "best" else []
@@ -91,15 +96,17 @@ def train(
     _check_chooses(chosen_by)
     about = {"versions": versions(), "seed": seed, "settings": settings}
     record = {**about, "finished": False, "split": described(parts)}
-    run.save_record(record)
+    rank_zero_only(run.save_record)(record)
     clock.lap("prepare")
-    module = Training(model, loss, optimizer, scheduler, inference, threshold, ema_decay)
+    module = Training(model, loss, optimizer, scheduler, inference, threshold, ema_decay, bad_loss)
     training, validation = (
         [case.name for case in part] for part in (parts.training, parts.validation)
     )
     history = History(run, training, validation, chooses=bool(chosen_by))
     callbacks = _callbacks(run, history, patience)
     fitter = trainer(callbacks=callbacks, logger=logger, default_root_dir=run.path)
+    if bad_loss == "skip" and fitter.world_size > 1:
+        raise InputError("bad_loss=skip is for one process: others would wait for its gradients")
     _check_patches(fitter, model, dataset.patch_size)
     finished = _fit(fitter, module, batches, volumes if chosen_by else None, run, dataset)
     clock.lap("train")
@@ -120,6 +127,7 @@ def train(
             "kept": kept,
             "best_epoch": best["epoch"],
             "epochs": len(history.rows),
+            "skipped_steps": module.skipped_steps,
             "patches": fitter.global_step * dataset.patches_per_batch,
             "dice": mean_dice(scores) if scores else None,
             "cases": [asdict(score) for score in scores],
@@ -202,6 +210,8 @@ def _fit(
 ) -> bool:
     """Whether the training ended by itself; ``False``: Ctrl-C ended it after a first validation."""
     checkpoint = run.last if run.last.exists() else None
+    if checkpoint:
+        run.check_last()
     try:
         trainer.fit(module, batches, volumes, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C; it ignores further ones from then on
@@ -210,16 +220,32 @@ def _fit(
             message = f"stopped before the first epoch was kept: nothing in {run.path}"
             raise InputError(message) from None
         return False
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        cause = root_cause(error)  # MONAI wraps what a transform raises
-        if isinstance(cause, InputError):
-            raise cause from None
-        if isinstance(error, RuntimeError) and not re.search(OUT_OF_MEMORY, str(error)):
+    except (InputError, MemoryError, RuntimeError, OSError) as error:
+        told = _told(error, run, dataset)
+        if told is None:
             raise
-        raise InputError(
+        raise told from error
+    return True
+
+
+def _told(error: Exception, run: RunFolder, dataset: Patches) -> InputError | None:
+    """What its surroundings did to a training, in a sentence; ``None``: it is our own fault."""
+    cause = root_cause(error)
+    if isinstance(cause, InputError):
+        return InputError(said(cause))
+    if isinstance(cause, MemoryError) or re.search(OUT_OF_MEMORY, str(error), re.IGNORECASE):
+        return InputError(
             f"{dataset.patches_per_batch} patches of {[*dataset.patch_size]}, or a validation "
             "volume, do not fit into memory "
             f"({first_line(error)}): lower dataset.crops_per_case, "
             "dataset.cases_per_batch, patch_size or inference.sw_batch_size"
-        ) from error
-    return True
+        )
+    kept = f"what {run.path} holds is whole, and resume={run.path} goes on from there"
+    if isinstance(cause, OSError):
+        return InputError(f"{one_line(cause)}: make room there, or bring it back; {kept}")
+    if re.search(WORKER_DIED, str(error)):
+        return InputError(
+            f"a process that cuts patches died ({first_line(error)}), most likely for want of "
+            f"memory: lower dataset.num_workers, or use dataset.cache=disk; {kept}"
+        )
+    return None

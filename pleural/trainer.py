@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import warnings
+from pathlib import Path
 from typing import Any
 
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pleural.errors import InputError
 from pleural.hardware import precision as fastest_precision
+from pleural.run_folder import save_tensors
 
 # Said on every run, and of no use to who runs it.
 for _noise in (
@@ -20,6 +23,7 @@ for _noise in (
     ".*GPU available but not used.*",
     ".*have no `val_dataloader`.*",
     ".*isinstance.treespec, LeafSpec.*",
+    ".*sync_dist=True.* when logging on epoch level.*",  # the Dice is the same in all processes
 ):
     warnings.filterwarnings("ignore", message=_noise)
 
@@ -49,8 +53,22 @@ def trainer(
             max_time=max_time,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            plugins=[WholeCheckpoints()],
             log_every_n_steps=1,
             **options,
         )
     except MisconfigurationException as error:
         raise InputError(f"trainer: {error}") from error
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there.
+
+    Lightning's own are written to the system's temporary folder first and, where that lies on
+    another disk, copied from there: a process killed meanwhile leaves a torn one.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        save_tensors(checkpoint, Path(path))

@@ -111,7 +111,7 @@ def test_an_augmentation_keeps_image_and_label_together(tmp_path, option):
         assert sample["image"].shape == sample["label"].shape == label.shape
         assert -1e-5 <= sample["label"].min() <= sample["label"].max() <= 1 + 1e-5
         together = torch.stack([sample["image"].ravel(), sample["label"].ravel()])
-        assert torch.corrcoef(together)[0, 1] > 0.8
+        assert torch.corrcoef(together)[0, 1] > 0.7
 
 
 @pytest.mark.parametrize("option", OPTIONS["experiment"])

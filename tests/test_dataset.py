@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import CacheDataset
-from monai.transforms import Compose, RandFlipd, RandRotate90d
+from monai.transforms import Compose, RandFlipd, RandGaussianNoised, RandRotate90d
 
 from pleural.dataset import Draws, Patches
 from pleural.errors import Findings, InputError, root_cause
@@ -26,6 +26,7 @@ def preprocess():
 def patches(**changes):
     settings = {
         "patch_size": PATCH,
+        "margin": (0, 0, 0),
         "crops_per_case": 3,
         "positive_share": 0.5,
         "cases_per_batch": 2,
@@ -76,7 +77,7 @@ def test_a_volume_smaller_than_a_patch_is_padded_with_air(phantoms, preprocess):
 def test_batches_of_patches_and_whole_volumes(phantoms, preprocess, cache, tmp_path):
     data = patches(cache=cache, cache_dir=tmp_path)
     training, validation = data.loaders(phantoms[:2], phantoms[2:], preprocess, no_augmentation())
-    assert isinstance(training.dataset, CacheDataset) == (cache == "memory")
+    assert isinstance(training.dataset.cases, CacheDataset) == (cache == "memory")
     batches = list(training)
     assert len(batches) == 4
     for batch in batches:
@@ -100,7 +101,7 @@ def test_a_second_training_prepares_nothing_again(phantoms, preprocess, tmp_path
     first, _ = data.loaders(phantoms[:2], [], only_once, no_augmentation())
     (tmp_path / "full").mkdir()
     again, _ = data.loaders(phantoms[:2], [], only_once, no_augmentation())
-    for ours, theirs in zip(first.dataset._cache, again.dataset._cache, strict=True):
+    for ours, theirs in zip(first.dataset.cases._cache, again.dataset.cases._cache, strict=True):
         np.testing.assert_array_equal(ours["image"], theirs["image"])
         assert type(theirs["image"]) is np.ndarray  # in memory, not mapped
 
@@ -122,6 +123,23 @@ def test_a_share_of_the_patches_is_centred_on_effusion(phantoms, preprocess, sha
     assert abs((centres >= 0.5).float().mean() - share) < 0.1
 
 
+def test_what_is_augmented_is_larger_than_the_patch_where_the_volume_is(phantoms, preprocess):
+    seen = []
+
+    def noted(sample):
+        seen.append(sample["image"].shape[1:])
+        return sample
+
+    n_x, n_y, _ = Prepare(preprocess, PATCH)(phantoms[0])["image"].shape[1:]
+    data = patches(margin=(8, 1000, 0), positive_share=1.0, crops_per_case=50)
+    training, _ = data.loaders(phantoms[:1], [], preprocess, noted)
+    batch = next(iter(training))
+    assert {tuple(shape) for shape in seen} == {(min(n_x, PATCH[0] + 8), n_y, PATCH[2])}
+    assert batch["image"].shape[2:] == batch["label"].shape[2:] == PATCH
+    with_effusion = (batch["label"] >= 0.5).flatten(1).any(dim=1)
+    assert with_effusion.float().mean() > 0.5  # though the patch is cut from anywhere in it
+
+
 @pytest.mark.parametrize("cases_per_batch", [1, 2, 5])
 def test_every_case_once_an_epoch_where_no_steps_are_given(phantoms, preprocess, cases_per_batch):
     data = patches(steps_per_epoch=None, cases_per_batch=cases_per_batch, crops_per_case=1)
@@ -131,13 +149,45 @@ def test_every_case_once_an_epoch_where_no_steps_are_given(phantoms, preprocess,
 
 
 def test_draws_come_round_to_every_case_before_any_again():
-    torch.manual_seed(0)
-    epoch, again = list(Draws(5, 13)), list(Draws(5, 13))
-    assert epoch == again
+    draws = Draws(5, 13, seed=0)
+    epoch = [draw.case for draw in draws]
     assert sorted(epoch[:5]) == sorted(epoch[5:10]) == list(range(5))
-    assert len(epoch) == len(Draws(5, 13)) == 13
-    draws = Draws(5, 5)
-    assert list(draws) != list(draws)  # the next epoch has another order
+    assert len(epoch) == len(draws) == 13
+
+
+def test_what_is_drawn_follows_from_the_seed_and_the_epoch_alone():
+    draws, others = Draws(5, 13, seed=0), Draws(5, 13, seed=1)
+    first = list(draws)
+    assert list(draws) == first != list(others)
+    draws.set_epoch(1)
+    second = list(draws)
+    assert [draw.case for draw in second] != [draw.case for draw in first]
+    assert len({draw.seed for draw in first + second}) == 26
+
+
+@pytest.mark.parametrize("n_processes", [1, 2, 3])
+def test_processes_share_an_epoch_s_draws(monkeypatch, n_processes):
+    alone = list(Draws(5, 13, seed=0))
+    shares = []
+    for rank in range(n_processes):
+        monkeypatch.setattr("pleural.dataset._rank", lambda rank=rank: (rank, n_processes))
+        draws = Draws(5, 13, seed=0)
+        shares.append(list(draws))
+        assert len(shares[-1]) == len(draws)
+    together = [draw for turn in zip(*shares, strict=True) for draw in turn]
+    assert together[:13] == alone
+    assert len(together) - 13 < n_processes
+
+
+def test_the_same_patches_however_many_processes_cut_them(phantoms, preprocess):
+    augmentation = Compose([RandFlipd(("image", "label"), 0.5), RandGaussianNoised("image", 1.0)])
+    here, elsewhere = (
+        patches(num_workers=n).loaders(phantoms, [], preprocess, augmentation)[0] for n in (0, 2)
+    )
+    for ours, theirs, again in zip(here, elsewhere, here, strict=True):
+        assert ours["name"] == theirs["name"]
+        assert torch.equal(ours["image"], theirs["image"])
+        assert torch.equal(ours["image"], again["image"])
 
 
 def test_worker_processes_give_plain_tensors(phantoms, preprocess):
@@ -165,7 +215,7 @@ def test_the_cache_stays_as_it_was_whatever_augmentation_does(phantoms, preproce
     list(training)
     clean, _ = data.loaders(phantoms[:2], [], preprocess, no_augmentation())
     np.testing.assert_array_equal(
-        training.dataset._cache[0]["image"], clean.dataset._cache[0]["image"]
+        training.dataset.cases._cache[0]["image"], clean.dataset.cases._cache[0]["image"]
     )
 
 
@@ -227,6 +277,7 @@ def test_all_that_is_wrong_is_told_at_once(phantoms, preprocess, tmp_path, cache
         ({"cache": "ram"}, "memory, disk or none"),
         ({"cache": "disk", "cache_dir": None}, "needs a folder"),
         ({"patch_size": [0, 1, 1]}, "positive sizes"),
+        ({"margin": [8, 8, -1]}, "0 or more"),
     ],
 )
 def test_settings_that_cannot_be(changes, word):

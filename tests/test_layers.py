@@ -10,8 +10,11 @@ ROOT = Path(__file__).parents[1]
 # From the ground up; modules of one layer do not import each other. A folder's name stands for
 # all of its modules that are not named themselves.
 LAYERS = [
-    ["errors", "volume", "dice", "hardware", "schedule", "loss", "model", "clock", "statistics"],
-    ["settings", "inference"],
+    [
+        *("errors", "volume", "dice", "hardware", "schedule", "model", "clock"),
+        *("statistics", "chance"),
+    ],
+    ["settings", "inference", "loss"],
     ["io.whole", "io.dicom_write", "io.find", "anatomy", "metrics", "summaries", "summary_text"],
     ["io.dicom_geometry", "io.nifti", "io.archive"],
     ["io.dicom"],

@@ -3,11 +3,18 @@
 import pytest
 import torch
 
+from pleural.errors import InputError
 from pleural.loss import DiceBCE
 
 
 def loss(**changes):
-    settings = {"pos_weight": 3, "dice_weight": 1, "bce_weight": 1, "batch": True, "smooth": 1e-5}
+    settings = {
+        "pos_weight": 3,
+        "dice_weight": 1,
+        "bce_weight": 1,
+        "dice_over": "batch",
+        "smooth": 1e-5,
+    }
     return DiceBCE(**{**settings, **changes})
 
 
@@ -54,8 +61,8 @@ def test_a_patch_without_effusion_does_not_hide_the_others_in_a_batch():
     target[1] = 0
     logits = 40 * (target - 0.5)
     logits[1, 0, 0, 0, 0] = 40  # one invented voxel
-    assert loss(bce_weight=0, batch=True)(logits, target) < 0.02
-    assert loss(bce_weight=0, batch=False)(logits, target) > 0.4
+    assert loss(bce_weight=0, dice_over="batch")(logits, target) < 0.02
+    assert loss(bce_weight=0, dice_over="patch")(logits, target) > 0.4
 
 
 def test_patches_of_their_own_count_alike_whatever_their_effusions_size():
@@ -64,16 +71,32 @@ def test_patches_of_their_own_count_alike_whatever_their_effusions_size():
     target[1, 0, 0, 0] = 1
     logits = 40 * (target - 0.5)
     logits[1] = -20  # the small one is missed
-    assert loss(bce_weight=0, batch=True)(logits, target) < 0.02
-    assert loss(bce_weight=0, batch=False)(logits, target) == pytest.approx(0.5, abs=1e-3)
+    assert loss(bce_weight=0, dice_over="batch")(logits, target) < 0.02
+    assert loss(bce_weight=0, dice_over="patch")(logits, target) == pytest.approx(0.5, abs=1e-3)
 
 
+@pytest.mark.parametrize("dice_over", ["patch", "effusion"])
 @pytest.mark.parametrize("n_invented", [0, 10, 90])
-def test_in_a_patch_without_effusion_what_is_invented_costs_by_its_size(n_invented):
+def test_in_a_patch_without_effusion_what_is_invented_costs_by_its_size(n_invented, dice_over):
     logits = torch.full((1, 1, 512, 1, 1), -40.0)
     logits[0, 0, :n_invented] = 40
-    only_dice = loss(bce_weight=0, batch=False, smooth=10)(logits, torch.zeros_like(logits))
+    only_dice = loss(bce_weight=0, dice_over=dice_over, smooth=10)(logits, torch.zeros_like(logits))
     assert only_dice == pytest.approx(n_invented / (n_invented + 10), abs=1e-4)
+
+
+def test_patches_with_effusion_count_together_and_those_without_by_themselves():
+    logits, target = torch.full((4, 1, 8, 8, 8), -40.0), torch.zeros(4, 1, 8, 8, 8)
+    target[:2, 0, :4] = 1
+    logits[0, 0, :4] = 40  # found; the second is missed, 256 voxels are invented in the third
+    logits[2, 0, :4] = 40
+    apart = loss(bce_weight=0, dice_over="effusion", smooth=64)(logits, target)
+    found = (2 * 256 + 64) / (256 + 512 + 64)
+    assert apart == pytest.approx((2 * (1 - found) + 256 / (256 + 64)) / 4, abs=1e-4)
+
+
+def test_what_dice_is_taken_over_is_one_of_three():
+    with pytest.raises(InputError, match="batch, patch or effusion; got 'all'"):
+        loss(dice_over="all")
 
 
 def test_it_is_computed_in_fp32():

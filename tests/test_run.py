@@ -111,12 +111,37 @@ def test_a_sweep_ends_with_a_table(tmp_path, phantoms, data):
 
 def test_a_job_that_fails_does_not_end_the_sweep(tmp_path, phantoms, data):
     done = run(tmp_path, "-m", data, *SMALL, "trainer=smoke", "split.validation=[nobody],null")
+    assert done.returncode == 2
     (table,) = tmp_path.glob("outputs/train/*/sweep.csv")
     with table.open(encoding="utf-8") as file:
         failed, trained = csv.DictReader(file)
     assert failed["dice"] == "failed"
     assert 0 <= float(trained["dice"]) <= 1
     assert "nobody" in done.stderr
+    assert "1 of 2 jobs failed" in done.stderr
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launchers_run_jobs_elsewhere_and_a_failed_one_alone_is_run_again(
+    tmp_path, phantoms, data, launcher
+):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    scans = tmp_path / "scans"
+    sweep = ["-m", f"hydra/launcher={launcher}", "name=sweep", *SMALL, "trainer=smoke"]
+    sweep += [f"data.root={scans}", "split.validation=null,[phantom_000]"]
+    scans.touch()  # no folder, so that both fail
+    done = run(tmp_path, *sweep)
+    assert done.returncode == 2
+    assert "2 of 2 jobs failed" in done.stderr
+    scans.unlink()
+    done = run(tmp_path, *sweep)
+    assert done.returncode == 0, done.stderr
+    best = sorted(tmp_path.glob("outputs/train/sweep/*/best.pt"))
+    times = [path.stat().st_mtime_ns for path in best]
+    shutil.rmtree(best[0].parent)
+    assert run(tmp_path, *sweep).returncode == 0
+    again = [path.stat().st_mtime_ns for path in best]
+    assert (again[0] > times[0], again[1] > times[1]) == (True, False)
 
 
 def hears_ctrl_c():

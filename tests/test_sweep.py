@@ -3,6 +3,7 @@
 import csv
 import json
 
+import pytest
 from omegaconf import OmegaConf
 
 from pleural.sweep import Table
@@ -22,7 +23,9 @@ def end(folder, task="train"):
 
 
 def table(folder):
-    end(folder)
+    with pytest.raises(SystemExit) as ended:
+        end(folder)
+    assert ended.value.code == 2
     with (folder / "sweep.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -45,10 +45,10 @@ def settings(cases, run_dir, **changes):
         "data": Source(cases),
         "split": partial(split, fold=0, n_folds=3, seed=0),
         "preprocess": ChestCT((-1000, 1000), (6, 6, None), crop_to_body=True, margin_mm=10),
-        "dataset": Patches(PATCH, 2, 0.5, 1, 3, "memory", None, 1, 0),
+        "dataset": Patches(PATCH, (0, 0, 0), 2, 0.5, 1, 3, "memory", None, 1, 0),
         "augmentation": Compose([]),
         "model": UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05),
-        "loss": DiceBCE(3, 1, 1, batch=True, smooth=1e-5),
+        "loss": DiceBCE(3, 1, 1, dice_over="batch", smooth=1e-5),
         "optimizer": partial(torch.optim.AdamW, lr=1e-2),
         "scheduler": Cosine(0.0, 0.0),
         "trainer": partial(
@@ -64,6 +64,7 @@ def settings(cases, run_dir, **changes):
         "inference": SlidingWindowInferer(PATCH, overlap=0.25, mode="gaussian"),
         "threshold": 0.5,
         "ema_decay": 0.9,
+        "bad_loss": "stop",
         "keep": "best",
         "patience": None,
         "run_dir": run_dir,
@@ -247,12 +248,13 @@ def test_an_unvalidated_epoch_has_no_dice(phantoms, tmp_path):
 def module(**changes):
     given = {
         "net": nn.Conv3d(1, 1, 1),
-        "loss": DiceBCE(3, 1, 1, batch=True, smooth=1e-5),
+        "loss": DiceBCE(3, 1, 1, dice_over="batch", smooth=1e-5),
         "optimizer": partial(torch.optim.SGD, lr=0.1),
         "schedule": Constant(0.0),
         "inferer": lambda image, net: net(image),
         "threshold": 0.5,
         "ema_decay": None,
+        "bad_loss": "stop",
     }
     return Training(**{**given, **changes})
 
@@ -309,13 +311,13 @@ def test_validation_cases_without_effusion_choose_no_epoch(phantoms, tmp_path):
 def test_patches_with_wrong_bf16_gradients_are_refused(phantoms, tmp_path):
     deep = UNet(3, (4, 8, 16, 32, 64), (2, 2, 1), [(-1, 1)], 0.05)  # 64 / 2 / 16 is 2
     changes = {"model": deep, "trainer": lightning(precision="bf16-mixed")}
-    tiny = Patches((64, 64, 32), 1, 0.5, 1, 1, "memory", None, 1, 0)
+    tiny = Patches((64, 64, 32), (0, 0, 0), 1, 0.5, 1, 1, "memory", None, 1, 0)
     with pytest.raises(InputError, match=r"first size of 2.*32-true"):
         train(**settings(phantoms, tmp_path, dataset=tiny, **changes))
 
 
 def test_patches_that_the_model_cannot_take_are_refused(phantoms, tmp_path):
-    odd = Patches((45, 32, 16), 1, 0.5, 1, 1, "memory", None, 1, 0)
+    odd = Patches((45, 32, 16), (0, 0, 0), 1, 0.5, 1, 1, "memory", None, 1, 0)
     net = MonaiUNet(3, 1, 1, channels=(4, 8, 16), strides=(2, 2))
     with pytest.raises(InputError, match=r"cannot take patches of \[45, 32, 16\]"):
         train(**settings(phantoms, tmp_path, dataset=odd, model=net))
@@ -340,3 +342,42 @@ def test_a_batch_that_does_not_fit_is_told_in_a_sentence(phantoms, tmp_path):
 
     with pytest.raises(InputError, match=r"2 patches of.*fit into memory.*crops_per_case"):
         train(**settings(phantoms, tmp_path, model=Greedy()))
+
+
+class Breaks(nn.Module):
+    """A network whose answer is NaN in some of its training steps, counted from 1."""
+
+    def __init__(self, *steps):
+        super().__init__()
+        self.net = UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05)
+        self.steps, self.step = steps, 0
+
+    def forward(self, image):
+        if self.training and torch.is_grad_enabled():
+            self.step += 1
+        return self.net(image) * (math.nan if self.step in self.steps else 1)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_cases_and_keeps_what_was_best(phantoms, tmp_path):
+    with pytest.raises(InputError, match=r"phantom_00.*loss is nan in step 4.*bad_loss=skip"):
+        train(**settings(phantoms, tmp_path, model=Breaks(5)))
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert best["epoch"] == 0
+    assert all(value.isfinite().all() for value in best["weights"].values())
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["finished"] is False
+
+
+def test_steps_without_a_loss_can_be_skipped_and_are_counted(phantoms, tmp_path, capsys):
+    train(**settings(phantoms, tmp_path, model=Breaks(2, 4, 5, 6), bad_loss="skip"))
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert record["finished"] is True
+    assert record["skipped_steps"] == 4
+    assert "phantom_00" in capsys.readouterr().err
+    assert [row["train_loss"] == "nan" for row in rows(tmp_path)] == [False, True, False]
+    weights = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"].values()
+    assert all(value.isfinite().all() for value in weights)
+
+
+def test_what_to_do_about_a_bad_loss_is_one_of_two():
+    with pytest.raises(InputError, match="bad_loss is stop or skip; got 'hope'"):
+        module(bad_loss="hope")

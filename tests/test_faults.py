@@ -1,0 +1,195 @@
+"""What is promised where something breaks: each test breaks it on purpose."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+
+SMALL = [
+    *("data.n_cases=3", "data.spacing_mm=[6,6,12]", "n_folds=3", "fold=0"),
+    *("preprocess.spacing_mm=[6,6,null]", "patch_size=[48,32,16]", "model.channels=[4,8]"),
+    *("dataset.steps_per_epoch=3", "dataset.cases_per_batch=1", "epochs=4"),
+    *("trainer.enable_progress_bar=false", "trainer.precision=32-true"),
+]
+RUN = "hydra.run.dir=run"
+
+
+def typed(script: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / script), *arguments]
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def outcome(folder: Path):
+    """All that a training ended with, but for how long it took."""
+    best, last = (
+        torch.load(folder / name, map_location="cpu", weights_only=True)
+        for name in ("best.pt", "last.ckpt")
+    )
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        rows = [{k: v for k, v in row.items() if k != "minutes"} for row in csv.DictReader(file)]
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    states = [last["state_dict"], last["optimizer_states"], last["lr_schedulers"]]
+    return best, states, rows, record["cases"], record["finished"]
+
+
+def same(a, b) -> bool:
+    """Equal to the last bit, however deeply nested."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+@pytest.fixture(scope="module")
+def unbroken(phantoms, phantom_root, tmp_path_factory):
+    """The command of a training, and what it ends with where nothing breaks."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    arguments = [f"data.root={phantom_root}", *SMALL, RUN]
+    done = run(folder, *typed("run.py", *arguments))
+    assert done.returncode == 0, done.stderr
+    return arguments, outcome(folder / "run")
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(unbroken, tmp_path):
+    arguments, wanted = unbroken
+    for changed, equal in (("dataset.num_workers=1", True), ("seed=1", False)):
+        done = run(tmp_path, *typed("run.py", *arguments, changed, f"hydra.run.dir={changed[:4]}"))
+        assert done.returncode == 0, done.stderr
+        assert same(outcome(tmp_path / changed[:4]), wanted) is equal
+
+
+def test_a_training_killed_while_it_writes_ends_as_if_it_had_not_been(unbroken, tmp_path):
+    """Again and again, each time at another file, until it gets to the end."""
+    arguments, wanted = unbroken
+    n_kills, command = 0, arguments
+    for at in (2, 5, 8, 7, 6, 9, 100):
+        done = run(tmp_path, *typed("tests/killed.py", str(at), *command))
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        n_kills += 1
+        begun = (tmp_path / "run" / "last.ckpt").exists()
+        command = [f"resume={tmp_path / 'run'}"] if begun else arguments
+    assert done.returncode == 0, done.stderr
+    assert n_kills >= 4
+    assert same(outcome(tmp_path / "run"), wanted)
+
+
+def begun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A training that has its first epoch behind it."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        typed("run.py", *arguments), cwd=folder, stdout=pipe, stderr=pipe, text=True
+    )
+    while not (folder / "run" / "last.ckpt").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    return process
+
+
+def told(process: subprocess.Popen[str]) -> str:
+    """What a training says that something broke."""
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2, err
+    assert "Traceback" not in err
+    return err
+
+
+def test_a_training_killed_at_any_time_ends_as_if_it_had_not_been(unbroken, tmp_path):
+    arguments, wanted = unbroken
+    process = begun(tmp_path, *arguments)
+    process.kill()
+    process.communicate()
+    done = run(tmp_path, *typed("run.py", "resume=run"))
+    assert done.returncode == 0, done.stderr
+    assert same(outcome(tmp_path / "run"), wanted)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process: Linux only")
+def test_a_full_disk_is_told_and_nothing_is_lost(unbroken, tmp_path):
+    import resource
+
+    arguments, wanted = unbroken
+    process = begun(tmp_path, *arguments)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))  # as good as a full disk
+    err = told(process)
+    assert "File too large" in err
+    assert f"resume={tmp_path / 'run'}" in err
+    done = run(tmp_path, *typed("run.py", "resume=run"))
+    assert done.returncode == 0, done.stderr
+    assert same(outcome(tmp_path / "run"), wanted)
+
+
+LONG = ("epochs=10000", "trainer.check_val_every_n_epoch=10000")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_scan_that_vanishes_is_named(unbroken, phantom_root, tmp_path, workers):
+    arguments, _ = unbroken
+    shutil.copytree(phantom_root, tmp_path / "scans")
+    root = f"data.root={tmp_path / 'scans'}"
+    changes = ["dataset.cache=none", "keep=last", f"dataset.num_workers={workers}"]
+    process = begun(tmp_path, *arguments, root, *LONG, *changes)
+    shutil.rmtree(tmp_path / "scans")
+    err = told(process)
+    assert "phantom_00" in err
+    assert "such file" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children of a process: Linux only")
+def test_a_worker_that_dies_is_told(unbroken, tmp_path):
+    arguments, _ = unbroken
+    process = begun(tmp_path, *arguments, *LONG, "keep=last", "dataset.num_workers=1")
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    err = told(process)
+    assert "process that cuts patches died" in err
+    assert torch.load(tmp_path / "run" / "best.pt", weights_only=True)["weights"]
+
+
+def test_a_torn_checkpoint_is_never_taken_for_a_whole_one(unbroken, tmp_path):
+    arguments, _ = unbroken
+    begun(tmp_path, *arguments).kill()
+    os.truncate(tmp_path / "run" / "last.ckpt", 1000)
+    done = run(tmp_path, *typed("run.py", "resume=run"))
+    assert done.returncode == 2
+    assert "last.ckpt: cannot be read" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["hydra.run.dir=FILE/run"], "results cannot be written there"),
+        (["-m", "hydra.sweep.dir=FILE/run"], "results cannot be written there"),
+        (["resume=FILE"], "is not the folder of a training"),
+        (["resume=nowhere"], "is not the folder of a training"),
+        (["resume=evil"], "could run anything"),
+    ],
+)
+def test_folders_that_cannot_serve_are_told_of_at_once(tmp_path, arguments, words):
+    (tmp_path / "FILE").touch()
+    (tmp_path / "evil" / ".hydra").mkdir(parents=True)
+    (tmp_path / "evil" / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {cwd: /}}")
+    evil = "['+augmentation={_target_: os.system, command: touch evil/done}']"
+    (tmp_path / "evil" / ".hydra" / "overrides.yaml").write_text(evil)
+    done = run(tmp_path, *typed("run.py", *arguments))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "evil" / "done").exists()
