@@ -1,9 +1,7 @@
 """The only door: `python run.py key=value`; `python run.py --help` shows the keys."""
 
-import math
 import sys
 import threading
-import traceback
 from pathlib import Path
 
 import hydra
@@ -11,9 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pleural.config import build_task, resumed, several_processes, suggestions
+from pleural.config import build_task, of_job, resumed, suggestions
 from pleural.errors import InputError
-from pleural.sweep import in_process_of_its_own
 
 CONF = Path(__file__).parent / "conf"
 
@@ -30,25 +27,17 @@ def of_thread(what: threading.ExceptHookArgs) -> None:
 def main(config: DictConfig) -> float:
     """Build the task, run it; what it returns is what a sweep compares."""
     threading.excepthook = of_thread
-    in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
-    if in_sweep and several_processes(config):
-        return in_process_of_its_own(Path(__file__))
     try:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            return of_job(config, Path(__file__))
         return build_task(config)()
     except (InputError, OSError) as error:  # such as a full disk: it names the file
         if config.debug:
             raise
         print(error, file=sys.stderr)
-        if in_sweep:
-            return math.nan  # the other jobs go on; the table says that this one failed
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # what a shell says of a program that Ctrl-C ended
-    except Exception:
-        if not in_sweep:
-            raise
-        traceback.print_exc()  # a fault of ours is none of the other jobs' either
-        return math.nan
 
 
 if __name__ == "__main__":

@@ -6,16 +6,20 @@ a mistake can be told.
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryFile
+from traceback import format_exc
 from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException, InstantiationException
@@ -26,8 +30,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pleural.errors import InputError, missing_package, one_line, root_cause
+from pleural.io.whole import read_json, write_text
 from pleural.settings import digest
-from pleural.sweep import quoted, short
+from pleural.sweep import REASON, quoted, short
 
 OVERRIDES, STARTED = ".hydra/overrides.yaml", ".hydra/hydra.yaml"  # Hydra writes them
 NAMES_MORE = re.compile(r"_target_|^[+~]*hydra|\$\{[^}]*:")
@@ -61,11 +66,41 @@ def build_task(config: DictConfig) -> Any:
         raise InputError(one_line(error)) from error
 
 
-def several_processes(config: DictConfig) -> bool:
-    """Whether the task is a training by more than one process."""
+def of_job(config: DictConfig, script: Path) -> float:
+    """What the job of a sweep that Hydra just began comes to.
+
+    NaN if it failed: the other jobs go on, and its folder says why. A training by several
+    processes gets one of its own first, `python run.py` for this job alone: their group can be
+    founded once in a process, and each starts the others by the command it was started with.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    (folder / REASON).unlink(missing_ok=True)
+    try:
+        if _several_processes(config):
+            return _in_process_of_its_own(script, folder)
+        return float(build_task(config)())
+    except Exception as error:
+        if config.debug:
+            raise
+        told = str(error) if isinstance(error, InputError | OSError) else format_exc()
+        print(told, file=sys.stderr)
+        write_text(folder / REASON, told)
+        return math.nan
+
+
+def _several_processes(config: DictConfig) -> bool:
     number = OmegaConf.select(config, "task.trainer.devices", default=1)
     nodes = OmegaConf.select(config, "task.trainer.num_nodes", default=1)
-    return (number, nodes) != (1, 1)
+    return bool((number, nodes) != (1, 1))
+
+
+def _in_process_of_its_own(script: Path, folder: Path) -> float:
+    typed = [*HydraConfig.get().overrides.task, f"hydra.run.dir={quoted(folder)}"]
+    done = subprocess.run([sys.executable, str(script), *typed])
+    if done.returncode:
+        raise InputError(f"{folder}: its process ended with exit code {done.returncode}")
+    dice = (read_json(folder / "run.json") or {}).get("dice")
+    return math.nan if dice is None else float(dice)
 
 
 def resumed(arguments: Sequence[str]) -> list[str]:

@@ -66,6 +66,16 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def brief(text: object, most: int = 60) -> str:
+    """What a file holds where a word was expected, cut to a length that a sentence bears.
+
+    >>> brief("CT"), brief("x" * 100, most=5)
+    ('CT', 'xxxxx...')
+    """
+    text = str(text)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def listed(names: Sequence[str], most: int = 8) -> str:
     """The first few names, and how many more there are.
 

@@ -10,7 +10,7 @@ from typing import Any
 from pleural import io
 from pleural.clock import Clock
 from pleural.data.case import Case, scan_findings
-from pleural.errors import Findings, InputError, one_line
+from pleural.errors import Findings, InputError, listed, one_line
 from pleural.figures import preview
 from pleural.held_out import Exposure, exposures_for
 from pleural.io import find, nifti
@@ -32,10 +32,13 @@ def predict(
     probability: bool,
     detection_ml: float,
     device: str,
+    shard: int | None,
+    shards: int,
     run_dir: str | Path,
+    shared_dir: str | Path,
     debug: bool,
 ) -> float:
-    """Predict and measure every case of ``data``.
+    """Predict and measure every case of ``data``, or a shard of them.
 
     A study that fails is noted and the others go on. A study whose result is there already, by the
     same weights from the same image in the same way, is not predicted again.
@@ -48,7 +51,11 @@ def predict(
         mirror: see :class:`Segmenter`.
         probability: also keep the probability map (8 bits, read as 0 to 1).
         detection_ml: from this volume on, a study counts as one with effusion.
-        run_dir: gets everything (see :class:`PredictionFolder`).
+        shard: which share of the cases to predict, 0 to ``shards - 1``; together they are all of
+            them, and no case is in two. The shard that is done last writes the tables over all.
+        shards: how many there are; 1 predicts all.
+        run_dir: gets everything (see :class:`PredictionFolder`)...
+        shared_dir: ... of all cases; of shards, this folder does.
         debug: a study that fails ends it all, with a traceback.
 
     Returns:
@@ -57,11 +64,14 @@ def predict(
     Raises:
         InputError: bad cases or runs; or studies failed, after all others are done.
     """
-    cases = data.cases()
-    folder = PredictionFolder(Path(run_dir).absolute())
+    every_case = data.cases()
+    cases = every_case if shards == 1 else _share(every_case, shard, shards)
+    place = Path(run_dir if shards == 1 else shared_dir).absolute()
+    folder = PredictionFolder(place, "" if shards == 1 else _part(shard, shards))
     exposures = [Exposure.of(run, cases) for run in runs_in(runs)]
     worker = _Worker(folder, exposures, held_out, mirror, probability, detection_ml, device)
-    folder.record.unlink(missing_ok=True)  # it says that all is done
+    for record in {folder.record, PredictionFolder(place).record}:
+        record.unlink(missing_ok=True)  # it says that all is done
     studies: list[dict[str, Any]] = []
     left_out: list[str] = []
     failures: list[dict[str, str]] = []
@@ -84,12 +94,47 @@ def predict(
     failed = [failure["name"] for failure in failures]
     folder.save_record({**worker.described(), "left_out": left_out, "failed": failed})
     print(f"\n{len(studies)} studies: {folder.cases}")
+    if shards > 1:
+        print(_gathered(place, every_case, shards))
     if failures:
         raise InputError(
             f"{len(failures)} of {len(cases)} studies failed, with reasons in {folder.failures}; "
-            f"the same command with name={folder.path.name} tries them again and keeps the others"
+            f"the same command with name={place.name} tries them again and keeps the others"
         )
     return float(len(studies))
+
+
+def _share(cases: Sequence[Case], shard: int | None, shards: int) -> Sequence[Case]:
+    """Every so many of them, so that shards have large and small, old and new studies alike."""
+    if shards < 1 or shard is None or not 0 <= shard < shards:
+        raise InputError(f"task.shard is one of 0 to task.shards - 1; got {shard} of {shards}")
+    return cases[shard::shards]
+
+
+def _part(shard: int | None, shards: int) -> str:
+    return f"_{shard}_of_{shards}"
+
+
+def _gathered(place: Path, cases: Sequence[Case], shards: int) -> str:
+    """Write tables and record over all shards, once each is done; what to tell of it."""
+    whole = PredictionFolder(place)
+    parts = [PredictionFolder(place, _part(shard, shards)) for shard in range(shards)]
+    records = [part.load_record() for part in parts]
+    lists = ("left_out", "failed")
+    ways = [r and {key: r[key] for key in r if key not in lists} for r in records]
+    waited_for = [shard for shard, way in enumerate(ways) if not way or way != ways[0]]
+    if waited_for:
+        missing = listed([str(shard) for shard in waited_for])
+        return f"tables over all are written when these shards are done in the same way: {missing}"
+    record = dict(records[0] or {})
+    for key in lists:
+        record[key] = [name for r in records if r for name in r[key]]
+    without = {*record["left_out"], *record["failed"]}
+    names = [case.name for case in cases if case.name not in without]
+    studies = [study for name in names if (study := whole.load_study(name))]
+    whole.save_tables(studies, [row for part in parts for row in part.load_failures()])
+    whole.save_record(record)
+    return f"all {shards} shards are done: {len(studies)} studies: {whole.cases}"
 
 
 def _identity(run: Run) -> dict[str, str]:

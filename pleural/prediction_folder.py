@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pleural.io.whole import read_json, write_json, write_table
+from pleural.io.whole import read_json, read_table, write_json, write_table
 
 TABLE_DECIMALS = 3  # the studies' own records hold all of them
 
@@ -21,14 +21,17 @@ class PredictionFolder:
     ``studies/NAME.json``           measurements, weights, hashes, versions, times
     ``cases.csv``, ``failures.csv`` a row a study
     ``predict.json``                what was asked for, and which cases were left out
+
+    Args:
+        part: of a shard of the studies, what the names of its own tables and record end with.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, part: str = "") -> None:
         self.path = Path(path).expanduser()
         self.masks = self.path / "masks"
-        self.cases = self.path / "cases.csv"
-        self.failures = self.path / "failures.csv"
-        self.record = self.path / "predict.json"
+        self.cases = self.path / f"cases{part}.csv"
+        self.failures = self.path / f"failures{part}.csv"
+        self.record = self.path / f"predict{part}.json"
 
     def mask(self, name: str) -> Path:
         return self.masks / f"{name}.nii.gz"
@@ -50,6 +53,9 @@ class PredictionFolder:
 
     def load_record(self) -> dict[str, Any] | None:
         return read_json(self.record)
+
+    def load_failures(self) -> list[dict[str, str]]:
+        return read_table(self.failures) if self.failures.exists() else []
 
     def discard(self, name: str) -> None:
         """Of a study, its record first: what is left without one is never taken for a result."""

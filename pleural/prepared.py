@@ -23,6 +23,7 @@ from pleural.volume import Volume
 
 N_BACKGROUND = 100_000  # places to centre a patch on; a sample of them serves as well as all
 PREPARED_VERSION = 3  # part of a disk cache's key: raise it when `Prepare` changes
+ARRAYS = ("image", "label", "lung_depth_mm", "foreground", "background", "spacing_mm")
 
 Sample = dict[str, Any]
 
@@ -92,8 +93,19 @@ class OnDisk(Transform):
                     f"{self.folder}: prepared cases cannot be kept here ({first_line(error)}): "
                     "choose another dataset.cache_dir, or null to keep none"
                 ) from error
-        files = entry.glob("*.npy")
-        return {"name": case.name} | {f.stem: np.load(f, mmap_mode=self.mmap_mode) for f in files}
+        return {"name": case.name, **self._read(entry)}
+
+    def _read(self, entry: Path) -> Sample:
+        try:
+            return {
+                key: np.load(entry / f"{key}.npy", mmap_mode=self.mmap_mode, allow_pickle=False)
+                for key in ARRAYS
+            }
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(
+                f"{entry}: this prepared case cannot be read ({first_line(error)}): delete it, and "
+                "it is made anew"
+            ) from error
 
     def _key(self, case: Case) -> str:
         preprocess = self.prepare.preprocess
@@ -104,9 +116,8 @@ class OnDisk(Transform):
     def _write(self, entry: Path, sample: Sample) -> None:
         partial = entry.with_name(f".{entry.name}.{os.getpid()}")
         partial.mkdir(parents=True, exist_ok=True)
-        for key, value in sample.items():
-            if isinstance(value, np.ndarray):
-                np.save(partial / f"{key}.npy", value)
+        for key in ARRAYS:
+            np.save(partial / f"{key}.npy", sample[key])
         try:
             partial.rename(entry)
         except OSError:  # another process was first with the same entry

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,7 +14,8 @@ from pleural.io.whole import read_json, write_table
 
 MOST_CHARACTERS = 150  # of a job's folder; file systems allow 255 bytes
 FAILED = "failed"
-RESULTS = ("dice", "best_epoch", "folder")
+REASON = "failed.txt"  # in the folder of a job that did
+RESULTS = ("dice", "best_epoch", "folder", "reason")
 
 
 def short(name: str) -> str:
@@ -31,21 +28,6 @@ def short(name: str) -> str:
         return name
     number = hashlib.sha256(name.encode()).hexdigest()[:12]
     return f"{name[: MOST_CHARACTERS - 13]}_{number}"
-
-
-def in_process_of_its_own(script: Path) -> float:
-    """The job that Hydra just began, as `python run.py` of its own; its Dice, NaN if it failed.
-
-    For trainings by several processes: their group can be founded once in a process, and each
-    starts the others by the command it was started with, which here is the whole sweep's.
-    """
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    place = f"hydra.run.dir={quoted(folder)}"
-    done = subprocess.run([sys.executable, str(script), *hydra.overrides.task, place])
-    record = read_json(folder / "run.json") or {}
-    dice = record.get("dice") if done.returncode == 0 else None
-    return math.nan if dice is None else float(dice)
 
 
 def quoted(path: Path) -> str:
@@ -61,34 +43,36 @@ class Table(Callback):
     """
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        if config.hydra.runtime.choices.task != "train":
-            return  # other tasks write tables of their own
         folder = Path(config.hydra.sweep.dir)
         jobs = sorted(folder.rglob(".hydra/overrides.yaml"), key=lambda path: path.stat().st_mtime)
-        if jobs:
-            rows = [_row(overrides) for overrides in jobs]
+        rows = [_row(overrides) for overrides in jobs]
+        if rows and config.hydra.runtime.choices.task == "train":  # others write their own tables
             write_table(folder / "sweep.csv", rows)
             print(f"\n{_as_text(rows)}\n\nwritten to {folder / 'sweep.csv'}")
-            if failed := sum(row["dice"] == FAILED for row in rows):
-                print(
-                    f"{failed} of {len(rows)} jobs failed; the same command with "
-                    f"name={folder.name} tries them again and keeps the others",
-                    file=sys.stderr,
-                )
-                raise SystemExit(2)
+        if failed := sum(row["dice"] == FAILED for row in rows):
+            print(
+                f"{failed} of {len(rows)} jobs failed; the same command with name={folder.name} "
+                "tries them again and keeps the others",
+                file=sys.stderr,
+            )
+            raise SystemExit(2)
 
 
 def _row(overrides: Path) -> dict[str, str]:
-    """A job's overrides, its best Dice (``FAILED`` where it came to none) and its folder."""
+    """A job's overrides, its Dice (``FAILED`` where it came to no end) and its folder."""
     folder = overrides.parent.parent
     typed = [str(override) for override in OmegaConf.load(overrides) if "=" in str(override)]
     row = dict(override.lstrip("+").split("=", 1) for override in typed)
-    record = folder / "run.json"
-    result = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    if "dice" not in result:
-        return {**row, "dice": FAILED, "best_epoch": "", "folder": folder.name}
-    dice = "" if result["dice"] is None else f"{result['dice']:.4f}"
-    return {**row, "dice": dice, "best_epoch": str(result["best_epoch"]), "folder": folder.name}
+    reason, record = folder / REASON, read_json(folder / "run.json") or {}
+    trains = row.get("task", "train") == "train"
+    told = reason.read_text(encoding="utf-8") if reason.exists() else ""
+    if told or (trains and "dice" not in record):
+        dice, told = FAILED, told or "ended without a word"
+    else:
+        dice = "" if record.get("dice") is None else f"{record['dice']:.4f}"
+    epoch = str(record.get("best_epoch", ""))
+    results = {"dice": dice, "best_epoch": epoch, "folder": folder.name, "reason": told.strip()}
+    return {**row, **results}
 
 
 def _as_text(rows: list[dict[str, str]]) -> str:

@@ -23,7 +23,7 @@ from tests.conftest import Source, write_run
 def predicted(cases, runs, run_dir, **changes):
     given = {
         **{"held_out": False, "mirror": "", "probability": False, "detection_ml": 10.0},
-        **{"device": "cpu", "debug": False},
+        **{"device": "cpu", "debug": False, "shard": None, "shards": 1, "shared_dir": run_dir},
     }
     data = Source(cases) if isinstance(cases, list) else cases
     return predict(data, runs, run_dir=run_dir, **{**given, **changes})
@@ -263,3 +263,46 @@ def test_a_series_that_a_dicom_seg_cannot_refer_to_still_gets_its_mask(
     assert out.mask("a").exists()
     assert not out.seg("a").exists()
     assert "FrameOfReferenceUID is missing" in out.load_study("a")["no_seg"]
+
+
+def comparable(path):
+    """The rows of a table without times."""
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in table(path)]
+
+
+def test_shards_are_disjoint_complete_and_end_in_one_folder(phantoms, run, tmp_path, capsys):
+    cases = [replace(case, name=f"{case.name}_{i}") for i in range(2) for case in phantoms][:5]
+    cases[3] = replace(cases[3], image=tmp_path / "gone.nii.gz", mask=None)
+    whole, sharded = tmp_path / "whole", tmp_path / "sharded"
+    with pytest.raises(InputError, match="1 of 5 studies failed"):
+        predicted(cases, run, whole)
+    for shard in (1, 0):
+        shared = {"shard": shard, "shards": 2, "shared_dir": sharded}
+        if shard == 1:
+            with pytest.raises(InputError, match="1 of 2 studies failed"):
+                predicted(cases, run, tmp_path / f"job{shard}", **shared)
+            assert "when these shards are done in the same way: 0" in capsys.readouterr().out
+            assert not (sharded / "predict.json").exists()
+        else:
+            assert predicted(cases, run, tmp_path / f"job{shard}", **shared) == 3
+    assert not (tmp_path / "job0").exists()
+    assert "all 2 shards are done: 4 studies" in capsys.readouterr().out
+    for name in ("cases.csv", "failures.csv"):
+        assert comparable(sharded / name) == comparable(whole / name)
+    a, b = (PredictionFolder(folder).load_record() for folder in (whole, sharded))
+    assert a == b
+    names = [{row["name"] for row in table(sharded / f"cases_{i}_of_2.csv")} for i in (0, 1)]
+    assert not names[0] & names[1]
+
+
+def test_a_shard_that_was_killed_is_resumed(phantoms, run, tmp_path, capsys):
+    shared = {"shard": 0, "shards": 2, "shared_dir": tmp_path}
+    assert predicted(phantoms[:1], run, tmp_path / "job", **shared) == 1
+    assert predicted(phantoms, run, tmp_path / "job", **shared) == 2
+    assert capsys.readouterr().out.count("(was there)") == 1
+
+
+@pytest.mark.parametrize(("shard", "shards"), [(None, 2), (2, 2), (-1, 2), (0, 0)])
+def test_a_shard_that_is_none_is_refused(phantoms, run, tmp_path, shard, shards):
+    with pytest.raises(InputError, match=r"task.shard is one of 0 to task.shards - 1"):
+        predicted(phantoms, run, tmp_path, shard=shard, shards=shards)

@@ -9,12 +9,14 @@ from omegaconf import OmegaConf
 from pleural.sweep import Table
 
 
-def job(folder, name, overrides, result):
+def job(folder, name, overrides, result, reason=None):
     hydra = folder / name / ".hydra"
     hydra.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(overrides), hydra / "overrides.yaml")
     if result is not None:
         (folder / name / "run.json").write_text(json.dumps(result), encoding="utf-8")
+    if reason is not None:
+        (folder / name / "failed.txt").write_text(reason, encoding="utf-8")
 
 
 def end(folder, task="train"):
@@ -53,3 +55,13 @@ def test_other_tasks_write_tables_of_their_own(tmp_path):
     job(tmp_path, "a", ["task=predict"], None)
     end(tmp_path, task="predict")
     assert not (tmp_path / "sweep.csv").exists()
+
+
+def test_a_failed_job_has_its_reason_in_the_table_whatever_its_task(tmp_path, capsys):
+    job(tmp_path, "a", ["seed=1"], {"dice": 0.5, "best_epoch": 0}, reason="no room")
+    assert [(row["dice"], row["reason"]) for row in table(tmp_path)] == [("failed", "no room")]
+    job(tmp_path / "shards", "b", ["task=predict"], None, reason="no scans")
+    job(tmp_path / "shards", "c", ["task=predict"], None)
+    with pytest.raises(SystemExit):
+        end(tmp_path / "shards", task="predict")
+    assert "1 of 2 jobs failed" in capsys.readouterr().err

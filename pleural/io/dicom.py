@@ -6,14 +6,16 @@ how they lie.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import CTImageStorage, JPEGLSLossless, JPEGLSNearLossless
+from pydicom.multival import MultiValue
+from pydicom.uid import UID, CTImageStorage, JPEGLSLossless, JPEGLSNearLossless
 
-from pleural.errors import InputError, one_line
+from pleural.errors import InputError, brief, one_line
 from pleural.io.dicom_geometry import (
     COSINE_TOLERANCE,
     Slice,
@@ -25,7 +27,7 @@ from pleural.io.dicom_geometry import (
 )
 from pleural.io.dicom_write import write_series
 from pleural.io.find import slice_files
-from pleural.volume import Volume
+from pleural.volume import MOST_VOXELS, Volume
 
 __all__ = ["read", "write_series"]
 
@@ -44,6 +46,13 @@ WHY_NEEDED = {
     "RescaleSlope": "its values cannot be turned into HU",
     "RescaleIntercept": "its values cannot be turned into HU",
 }
+
+
+LOOKED_AT = (
+    *WHY_NEEDED,
+    *("Modality", "SOPClassUID", "ImageType", "SamplesPerPixel", "NumberOfFrames", "RescaleType"),
+    *("SeriesInstanceUID", "PixelPaddingValue", "PixelRepresentation"),
+)
 
 
 def read(folder: str | Path) -> Volume:
@@ -97,7 +106,10 @@ def _headers(folder: Path) -> dict[Path, pydicom.Dataset]:
 def _header(path: Path) -> pydicom.Dataset | None:
     """``None`` where the file does not claim to be DICOM."""
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True)
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        for keyword in LOOKED_AT:
+            header.get(keyword)  # which parses it: what is wrong with it comes up here
+        return header
     except InvalidDicomError as error:
         if path.suffix.lower() != ".dcm":
             return None
@@ -120,7 +132,7 @@ def _check_kind(folder: Path, headers: dict[Path, pydicom.Dataset]) -> None:
         )
     series: dict[str, list[str]] = {}
     for path, header in headers.items():
-        series.setdefault(header.SeriesInstanceUID, []).append(path.name)
+        series.setdefault(_word(header, "SeriesInstanceUID"), []).append(path.name)
     if len(series) > 1:
         found = ", ".join(f"{len(names)} file(s) like {names[0]}" for names in series.values())
         raise InputError(
@@ -129,25 +141,34 @@ def _check_kind(folder: Path, headers: dict[Path, pydicom.Dataset]) -> None:
 
 
 def _why_no_ct_slice(path: Path, header: pydicom.Dataset) -> str | None:
-    modality = header.get("Modality") or "unknown (damaged?)"
-    sop_class = header.get("SOPClassUID") or CTImageStorage  # some old archives drop it
+    modality = _word(header, "Modality") or "unknown (damaged?)"
+    sop_class = UID(_word(header, "SOPClassUID")) or CTImageStorage  # some old archives drop it
     samples = _number(path, header, "SamplesPerPixel", default=1)
     frames = _number(path, header, "NumberOfFrames", default=1)
+    rescaled = _word(header, "RescaleType")
     if modality != "CT":
-        return f"is of modality {modality}, not CT"
-    if "LOCALIZER" in (header.get("ImageType") or ()):
+        return f"is of modality {brief(modality)}, not CT"
+    if "LOCALIZER" in _word(header, "ImageType").split("\\"):
         return "is a localizer (scout), no slice of a volume"
     if sop_class != CTImageStorage:
-        return f"is of SOP class {sop_class.name}, not CT Image Storage with one slice a file"
+        name = brief(sop_class.name)
+        return f"is of SOP class {name}, not CT Image Storage with one slice a file"
     if samples != 1:
         return f"is in colour ({samples:g} samples per pixel)"
     if frames != 1:
         return f"holds {frames:g} frames, not one slice"
-    if header.get("RescaleType") not in (None, "", "HU", "US"):  # US: "unspecified"
-        return f"holds values of type {header.RescaleType}, not HU"
-    if not header.get("SeriesInstanceUID"):
+    if rescaled not in ("", "HU", "US"):  # US: "unspecified"
+        return f"holds values of type {brief(rescaled)}, not HU"
+    if not _word(header, "SeriesInstanceUID"):
         return "does not say to which series it belongs (damaged?)"
     return None
+
+
+def _word(header: pydicom.Dataset, keyword: str) -> str:
+    """Value of a tag as DICOM writes it: several parted by backslashes, none as nothing."""
+    value = header.get(keyword)
+    parts = value if isinstance(value, MultiValue) else [] if value is None else [value]
+    return "\\".join(str(part) for part in parts)
 
 
 def _slice(path: Path, header: pydicom.Dataset) -> Slice:
@@ -193,7 +214,7 @@ def _numbers(
     if value is None:
         raise InputError(f"{path}: the header has no {keyword}, so {WHY_NEEDED[keyword]}")
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
-        raise InputError(f"{path}: {keyword} is {value}, not {count} finite number(s)")
+        raise InputError(f"{path}: {keyword} is {brief(value)}, not {count} finite number(s)")
     return numbers
 
 
@@ -205,7 +226,13 @@ def _padding(path: Path, header: pydicom.Dataset) -> float:
 
 def _hounsfield(slices: list[Slice]) -> np.ndarray:
     """``(X, Y, Z)`` in HU, int16 until a slice needs float32."""
-    volume = np.empty((*slices[0].size, len(slices)), dtype=np.int16, order="F")
+    shape = *(int(n) for n in slices[0].size), len(slices)
+    if math.prod(shape) > MOST_VOXELS:
+        size = " x ".join(str(n) for n in shape)
+        raise InputError(
+            f"{slices[0].path.parent}: its headers claim {size} voxels, larger than any CT scan"
+        )
+    volume = np.empty(shape, dtype=np.int16, order="F")
     for z, one in enumerate(slices):
         hu = _slice_hu(_stored(one.path), one)
         if hu.dtype.kind == "f":

@@ -14,9 +14,9 @@ import numpy as np
 
 from pleural.errors import InputError
 from pleural.io.dicom_write import LPS_TO_RAS
+from pleural.volume import SPACING_RANGE_MM
 
 MIN_SLICES = 3  # with fewer there is no second step between slices to check the first against
-SPACING_RANGE_MM = (0.05, 20.0)
 PIXEL_SPACING_TOLERANCE_MM = 1e-4
 COSINE_TOLERANCE = 0.005  # 0.3 degrees; what is left of a tilt stays in the affine
 POSITION_TOLERANCE_MM = 0.1  # scanners round positions, some to one decimal

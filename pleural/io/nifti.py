@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +10,7 @@ import numpy as np
 
 from pleural.errors import InputError, first_line
 from pleural.io.whole import write_whole
-from pleural.volume import Volume
+from pleural.volume import MOST_VOXELS, SPACING_RANGE_MM, Volume
 
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by NIfTI's code: unknown, metre, mm, micron
 PLACE_FIELDS = (
@@ -28,14 +29,18 @@ def read(path: str | Path) -> Volume:
     where the header names no unit, it is mm.
 
     Raises:
-        InputError: the file is damaged, in colour, not three-dimensional, in a unit that NIfTI does
-            not know, or does not say where it lies (neither sform nor qform).
+        InputError: the file is damaged, in colour, not three-dimensional, larger or coarser than
+            any CT, in a unit that NIfTI does not know, or does not say where it lies (neither sform
+            nor qform).
     """
     try:
         image = nib.load(path)
         stored = np.dtype(image.header.get_data_dtype())
         if stored.names or stored.kind not in "iuf":
             raise InputError(f"{path}: voxels of type {stored} are no HU values and no mask")
+        if math.prod(image.shape) > MOST_VOXELS:
+            size = " x ".join(str(n) for n in image.shape)
+            raise InputError(f"{path}: claims {size} voxels, larger than any CT scan (damaged?)")
         array = _scaled(image.dataobj)
     except InputError:
         raise
@@ -45,9 +50,14 @@ def read(path: str | Path) -> Volume:
         array = array[..., 0]
     affine = _affine_mm(path, image)
     try:
-        return Volume(array, affine)
+        volume = Volume(array, affine)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
+    low, high = SPACING_RANGE_MM
+    if min(volume.spacing_mm) < low or max(volume.spacing_mm) > high:
+        found = " x ".join(f"{mm:g}" for mm in volume.spacing_mm)
+        raise InputError(f"{path}: voxels of {found} mm; a CT has {low:g} to {high:g} mm")
+    return volume
 
 
 def write(

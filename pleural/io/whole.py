@@ -44,6 +44,12 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return columns
 
 
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by their columns."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 

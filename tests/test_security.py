@@ -1,0 +1,137 @@
+"""Nothing runs that was not asked for, nothing leaves the machine, and nobody is named."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+
+from pleural.data.phantom import Phantom
+from pleural.errors import InputError
+from pleural.prepared import OnDisk, Prepare
+from pleural.preprocess import ChestCT
+from pleural.run_folder import RunFolder
+from tests.conftest import ROOT
+from tests.test_faults import SMALL, run, typed
+
+SECRETS = {
+    "PatientName": "Geheim^Erika",
+    "PatientID": "MRN-47110815",
+    "PatientBirthDate": "19440102",
+    "AccessionNumber": "ACC998877",
+    "InstitutionName": "Klinik Verborgen",
+    "ReferringPhysicianName": "Arzt^Heimlich",
+    "PatientAddress": "Hinterhof 7",
+}
+
+
+class Evil:
+    """What a pickle does when it is loaded by who does not ask first."""
+
+    def __init__(self, done: Path) -> None:
+        self.done = done
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.done),)
+
+
+@pytest.mark.parametrize("name", ["best.pt", "last.ckpt"])
+def test_weights_and_checkpoints_that_would_run_something_are_refused(tmp_path, name):
+    folder, done = RunFolder(tmp_path), tmp_path / "done"
+    torch.save({"weights": {}, "state_dict": {}, "evil": Evil(done)}, tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: cannot be read"):
+        folder.load_best() if name == "best.pt" else folder.check_last()
+    assert not done.exists()
+
+
+def test_a_training_is_not_resumed_from_a_checkpoint_that_would_run_something(
+    phantoms, phantom_root, tmp_path
+):
+    arguments = [f"data.root={phantom_root}", *SMALL, "epochs=1", "hydra.run.dir=run"]
+    assert run(tmp_path, *typed("run.py", *arguments)).returncode == 0
+    record = tmp_path / "run" / "run.json"
+    record.write_text(record.read_text().replace('"finished": true', '"finished": false'))
+    torch.save({"state_dict": {}, "evil": Evil(tmp_path / "done")}, tmp_path / "run" / "last.ckpt")
+    done = run(tmp_path, *typed("run.py", "resume=run"))
+    assert done.returncode == 2
+    assert "last.ckpt: cannot be read" in done.stderr
+    assert not (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize("spoil", ["pickle", "cut", "missing"])
+def test_prepared_cases_that_are_damaged_or_would_run_something_are_refused(
+    phantoms, tmp_path, spoil
+):
+    preprocess = ChestCT((-1000, 1000), (8, 8, None), crop_to_body=True, margin_mm=10)
+    prepare = OnDisk(Prepare(preprocess, (32, 24, 16)), tmp_path / "cache", mapped=True)
+    prepare(phantoms[0])
+    (image,) = (tmp_path / "cache").glob("*/image.npy")
+    if spoil == "pickle":
+        np.save(image, np.array([Evil(tmp_path / "done")], dtype=object))
+    elif spoil == "cut":
+        os.truncate(image, image.stat().st_size // 2)
+    else:
+        image.unlink()
+    with pytest.raises(InputError, match=r"cannot be read.*delete it"):
+        prepare(phantoms[0])
+    assert not (tmp_path / "done").exists()
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """Three phantoms in DICOM whose headers say all about a patient."""
+    root = tmp_path_factory.mktemp("named")
+    cases = Phantom(root, n_cases=3, spacing_mm=(6, 6, 12), image_format="dicom").cases()
+    for case in cases:
+        for file in case.image.iterdir():
+            header = pydicom.dcmread(file)
+            for keyword, value in SECRETS.items():
+                setattr(header, keyword, value)
+            header.save_as(file)
+    return root
+
+
+def told_anywhere(folder: Path, secret: str) -> list[str]:
+    return [
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and secret.encode() in path.read_bytes()
+    ]
+
+
+def test_no_network_is_touched_and_no_header_s_names_are_told(named, tmp_path):
+    """From training to report; a DICOM SEG belongs into the patient's file and says whose it is."""
+    cases = [f"data.root={named}", "data.image_format=dicom", *SMALL[:2], "name=all"]
+    training = [argument for argument in SMALL[2:] if not argument.startswith("fold=")]
+    done = []
+    for arguments in (
+        ["-m", *training, "fold=0,1,2", "epochs=1"],
+        ["task=predict", "task.runs=outputs/train/all", "task.held_out=true"],
+        ["task=evaluate", "task.predictions=outputs/predict/all"],
+        ["task=report", "task.run=outputs/evaluate/all"],
+        ["task=report", "task.run=outputs/predict/all", "hydra.run.dir=outputs/report/predict"],
+        ["task=audit"],
+    ):
+        done.append(run(tmp_path, *typed("tests/offline.py", *arguments, *cases)))
+        assert done[-1].returncode == 0, done[-1].stderr
+    segs = tmp_path / "outputs" / "predict" / "all" / "segs"
+    assert len(list(segs.iterdir())) == 3
+    assert told_anywhere(segs, SECRETS["PatientID"])
+    for file in segs.iterdir():
+        file.unlink()
+    for secret in SECRETS.values():
+        assert told_anywhere(tmp_path / "outputs", secret) == []
+        assert not any(secret in one.stdout + one.stderr for one in done)
+
+
+def test_the_test_itself_would_notice_the_network(tmp_path):
+    script = (
+        "import tests.offline as o, socket; socket.socket.__init__ = o.refused; socket.socket()"
+    )
+    done = subprocess.run(
+        [*typed("tests/offline.py")[:1], "-c", script], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "the network was touched" in done.stderr
