@@ -26,6 +26,7 @@ class Findings(InputError):
 EXTRA_OF = {
     **{"einops": "transformers", "wandb": "wandb", "mlflow": "mlflow"},
     **{"onnx": "export", "onnxruntime": "export", "onnxscript": "export"},
+    "optuna": "search",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ def predict(
     mirror: str | Sequence[str],
     probability: bool,
     detection_ml: float,
+    identifiers: str,
     device: str,
     shard: int | None,
     shards: int,
@@ -51,6 +52,8 @@ def predict(
         mirror: see :class:`Segmenter`.
         probability: also keep the probability map (8 bits, read as 0 to 1).
         detection_ml: from this volume on, a study counts as one with effusion.
+        identifiers: ``drop``, or ``keep``: the patient's name, number and birth date, date and
+            number of a DICOM study go into records and tables, and from there into reports.
         shard: which share of the cases to predict, 0 to ``shards - 1``; together they are all of
             them, and no case is in two. The shard that is done last writes the tables over all.
         shards: how many there are; 1 predicts all.
@@ -64,12 +67,20 @@ def predict(
     Raises:
         InputError: bad cases or runs; or studies failed, after all others are done.
     """
+    if identifiers not in ("drop", "keep"):
+        raise InputError(f"task.identifiers is drop or keep; got {identifiers!r}")
     every_case = data.cases()
     cases = every_case if shards == 1 else _share(every_case, shard, shards)
     place = Path(run_dir if shards == 1 else shared_dir).absolute()
     folder = PredictionFolder(place, "" if shards == 1 else _part(shard, shards))
     exposures = [Exposure.of(run, cases) for run in runs_in(runs)]
-    worker = _Worker(folder, exposures, held_out, mirror, probability, detection_ml, device)
+    asked = {
+        "mirror": "".join(sorted(mirror or "")),
+        "probability": probability,
+        "detection_ml": detection_ml,
+        "identifiers": identifiers,
+    }
+    worker = _Worker(folder, exposures, held_out, asked, device)
     for record in {folder.record, PredictionFolder(place).record}:
         record.unlink(missing_ok=True)  # it says that all is done
     studies: list[dict[str, Any]] = []
@@ -149,19 +160,13 @@ class _Worker:
         folder: PredictionFolder,
         exposures: Sequence[Exposure],
         held_out: bool,
-        mirror: str | Sequence[str],
-        probability: bool,
-        detection_ml: float,
+        settings: Mapping[str, Any],
         device: str,
     ) -> None:
         self.folder = folder
         self.exposures = exposures
         self.held_out = held_out
-        self.settings: dict[str, Any] = {
-            "mirror": "".join(sorted(mirror or "")),
-            "probability": probability,
-            "detection_ml": detection_ml,
-        }
+        self.settings = settings
         self.device = device
         self.versions = versions()
         self._loaded = {exposure.run.path: exposure.run.load() for exposure in exposures}
@@ -172,7 +177,7 @@ class _Worker:
     def described(self) -> dict[str, Any]:
         runs = [_identity(exposure.run) for exposure in self.exposures]
         about = {"versions": self.versions, "runs": runs, "held_out": self.held_out}
-        return about | self.settings
+        return {**about, **self.settings}
 
     def result(self, case: Case) -> tuple[dict[str, Any] | None, str]:
         """The record of a study, and what to tell of it in a line; ``None`` if it is left out."""
@@ -218,17 +223,24 @@ class _Worker:
             if self.settings["probability"]:
                 nifti.write(probability, files.probability(case.name), grid, slope=1 / CERTAIN)
             no_seg = None if grid else self._save_seg(mask, image, case.name)
+            known = {} if grid else self._identifiers(image)
         figure = preview(scan, mask, f"{case.name}: {measurement}")
         write_whole(files.preview(case.name), figure.savefig)
         clock.lap("write")
         return {
             "measurement": asdict(measurement),
+            "known_as": known,
             "threshold": segmenter.threshold,
             "precision": segmenter.precision,
             "no_seg": no_seg,
             "seconds": clock.seconds,
             "versions": self.versions,
         }
+
+    def _identifiers(self, series: Path) -> dict[str, str]:
+        from pleural.io import dicom
+
+        return dicom.identifiers(series) if self.settings["identifiers"] == "keep" else {}
 
     def _save_seg(self, mask: Volume, series: Path, name: str) -> str | None:
         """Why it could not be written, if it could not; the study has its other results."""

@@ -88,6 +88,7 @@ def _row(study: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": study["name"],
         "patient": study["patient"],
+        **study["known_as"],
         **numbers,
         "trained_on": bool(study["trained_on_by"]),
         "seconds": round(sum(study["seconds"].values()), 1),

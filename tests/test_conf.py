@@ -29,7 +29,7 @@ COUNTS = {
     "optimizer": 2,
     "preprocess": 2,
     "scheduler": 4,
-    "task": 6,
+    "task": 7,
     "trainer": 5,
 }
 OPTIONS = {
@@ -126,6 +126,7 @@ ASKED = {
     "evaluate": ["task.predictions=p"],
     "report": ["task.run=r"],
     "export": ["task.run=r"],
+    "search": ["task.typed=[]", "task.groups={}"],
 }
 
 

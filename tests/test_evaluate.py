@@ -181,6 +181,7 @@ def run(phantoms, tmp_path):
 
 def predicted(cases, run, run_dir, held_out):
     fixed = {"mirror": "", "probability": False, "detection_ml": 10.0, "device": "cpu"}
+    fixed |= {"identifiers": "drop"}
     folders = {"shard": None, "shards": 1, "run_dir": run_dir, "shared_dir": run_dir}
     predict(Source(cases), run, held_out, **fixed, **folders, debug=False)
     return run_dir

@@ -34,7 +34,7 @@ LAYERS = [
     ["prepared", "trainer", "sweep", "history", "held_out"],
     ["dataset", "segmenter", "augmentation"],
     ["judgement", "loop", "predictions"],
-    ["train", "predict", "evaluate", "audit", "report", "export"],
+    ["train", "predict", "evaluate", "audit", "report", "export", "search"],
     ["config"],
 ]
 KNOW_HYDRA = {"config", "settings", "sweep", "trained"}

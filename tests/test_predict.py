@@ -22,7 +22,13 @@ from tests.conftest import Source, write_run
 
 def predicted(cases, runs, run_dir, **changes):
     given = {
-        **{"held_out": False, "mirror": "", "probability": False, "detection_ml": 10.0},
+        **{
+            "held_out": False,
+            "mirror": "",
+            "probability": False,
+            "detection_ml": 10.0,
+            "identifiers": "drop",
+        },
         **{"device": "cpu", "debug": False, "shard": None, "shards": 1, "shared_dir": run_dir},
     }
     data = Source(cases) if isinstance(cases, list) else cases

@@ -58,7 +58,12 @@ def predicted(phantoms, half, tmp_path_factory):
         shutil.copy(half / f"{case.name}.nii.gz", folder.mask(case.name))
         found = measure(nifti.read(folder.mask(case.name)), case.load()[0], 10.0)
         study = {"name": case.name, "patient": case.patient, "image": str(case.image)}
-        study |= {"measurement": asdict(found), "trained_on_by": [], "seconds": {"read": 1.0}}
+        study |= {
+            "measurement": asdict(found),
+            "known_as": {},
+            "trained_on_by": [],
+            "seconds": {"read": 1.0},
+        }
         folder.save_study(study)
         studies.append(study)
     failed = {"name": "broken", "image": "broken.nii", "reason": "broken.nii: no such file"}

@@ -14,7 +14,7 @@ from pleural.errors import InputError
 from pleural.prepared import OnDisk, Prepare
 from pleural.preprocess import ChestCT
 from pleural.run_folder import RunFolder
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_run
 from tests.test_faults import SMALL, run, typed
 
 SECRETS = {
@@ -135,3 +135,19 @@ def test_the_test_itself_would_notice_the_network(tmp_path):
         [*typed("tests/offline.py")[:1], "-c", script], cwd=ROOT, capture_output=True, text=True
     )
     assert "the network was touched" in done.stderr
+
+
+def test_identifiers_are_kept_where_that_is_asked_for(named, tmp_path):
+    trained = write_run(tmp_path / "run")
+    cases = [f"data.root={named}", "data.image_format=dicom", *SMALL[:2], "name=all"]
+    asked = ["task=predict", f"task.runs={trained}", "task.identifiers=keep"]
+    for arguments in (asked, ["task=report", "task.run=outputs/predict/all"]):
+        done = run(tmp_path, *typed("run.py", *arguments, *cases))
+        assert done.returncode == 0, done.stderr
+    for name in ("predict/all/cases.csv", "predict/all/studies/phantom_000.json"):
+        assert SECRETS["PatientName"] in (tmp_path / "outputs" / name).read_text(encoding="utf-8")
+    page = (tmp_path / "outputs" / "report" / "all" / "report.html").read_text(encoding="utf-8")
+    assert SECRETS["PatientID"] in page
+    done = run(tmp_path, *typed("run.py", *asked[:2], "task.identifiers=maybe", *cases))
+    assert done.returncode == 2
+    assert "drop or keep" in done.stderr

@@ -29,7 +29,7 @@ from pleural.io.dicom_write import write_series
 from pleural.io.find import slice_files
 from pleural.volume import MOST_VOXELS, Volume
 
-__all__ = ["read", "write_series"]
+__all__ = ["identifiers", "read", "write_series"]
 
 AIR_HU = -1024
 NEVER_STORED = 1e9
@@ -48,8 +48,13 @@ WHY_NEEDED = {
 }
 
 
+IDENTIFIERS = {
+    **{"patient_name": "PatientName", "patient_id": "PatientID", "birth_date": "PatientBirthDate"},
+    **{"study_date": "StudyDate", "accession_number": "AccessionNumber"},
+}
 LOOKED_AT = (
     *WHY_NEEDED,
+    *IDENTIFIERS.values(),
     *("Modality", "SOPClassUID", "ImageType", "SamplesPerPixel", "NumberOfFrames", "RescaleType"),
     *("SeriesInstanceUID", "PixelPaddingValue", "PixelRepresentation"),
 )
@@ -72,6 +77,18 @@ def read(folder: str | Path) -> Volume:
     """
     slices = [one for one, _ in headed_slices(Path(folder))]
     return Volume(_hounsfield(slices), affine_of(slices))
+
+
+def identifiers(folder: str | Path) -> dict[str, str]:
+    """Who and when, as the series in ``folder`` has it; empty where its header does not say.
+
+    The only place that reads them: nothing else here can tell them on.
+
+    Raises:
+        InputError: as :func:`read`, but for what is wrong with the pixels.
+    """
+    header = headed_slices(Path(folder))[0][1]
+    return {name: _word(header, keyword) for name, keyword in IDENTIFIERS.items()}
 
 
 def headed_slices(folder: Path) -> list[tuple[Slice, pydicom.Dataset]]:

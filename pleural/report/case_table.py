@@ -10,7 +10,8 @@ from typing import Any
 
 from pleural.errors import InputError, first_line
 
-TEXT = ("name", "patient", "reader", "band", "size", "image", "reason")
+IDENTIFIERS = ("patient_name", "patient_id", "birth_date", "study_date", "accession_number")
+TEXT = ("name", "patient", "reader", "band", "size", "image", "reason", *IDENTIFIERS)
 FLAGS = {"True": True, "False": False}
 
 
@@ -29,6 +30,11 @@ COLUMNS = {
     for column in (
         Column("name", "Case"),
         Column("patient", "Patient"),
+        Column("patient_name", "Name"),
+        Column("patient_id", "ID"),
+        Column("birth_date", "Born"),
+        Column("study_date", "Study of"),
+        Column("accession_number", "Accession"),
         Column("dice", "Dice", 3),
         Column("nsd", "NSD", 3),
         Column("hd95_mm", "HD95", 1, "mm"),

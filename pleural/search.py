@@ -1,0 +1,212 @@
+"""The task of a search: settings tried on folds, by Optuna, which knows what to try next."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pleural.errors import InputError, missing_package
+from pleural.io.whole import read_json, write_table, write_text
+
+RUN = Path(__file__).parents[1] / "run.py"
+NOT_SHARED = re.compile(r"(task|name|fold|run_dir|debug|hydra)\b")  # of what was typed
+ENDED = ("COMPLETE", "PRUNED", "FAIL")
+
+
+def search(
+    space: Sequence[Mapping[str, Any]],
+    n_trials: int,
+    folds: Sequence[int],
+    n_startup_trials: int,
+    typed: Sequence[str],
+    groups: Mapping[str, str],
+    seed: int,
+    run_dir: str | Path,
+) -> float:
+    """Try settings until ``n_trials`` have ended, and write the best as an experiment.
+
+    Each trial trains ``folds`` one after another, every one by a command of its own, in folders
+    that are named by the settings: what finished is not trained again, and what was cut off goes
+    on. After each fold, a trial whose mean so far is below the median of the others' is ended. A
+    trial that fails is kept as failed, with its reason, and the search goes on.
+
+    ``run_dir`` gets ``study.db`` (SQLite, Optuna's own: its dashboard reads it), ``trials.csv``,
+    ``best.yaml`` (for ``conf/experiment/``) and ``trials/``.
+
+    Args:
+        space: of each a ``key``, and ``low`` and ``high`` (``log: true``: as likely halved as
+            doubled; both whole: whole numbers) or ``choices``.
+        n_startup_trials: drawn at random, before any is judged against others.
+        typed: the command's overrides; all trials share those that do not name task or folder.
+        groups: of the configuration; a ``key`` that is one chooses among its options.
+
+    Returns:
+        The best trial's mean Dice.
+
+    Raises:
+        InputError: a space that is none, no Optuna here, or every trial failed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise missing_package(error) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder = Path(run_dir).absolute()
+    distributions = {_key(entry): _distribution(entry) for entry in space}
+    study = optuna.create_study(
+        storage=f"sqlite:///{folder / 'study.db'}",
+        study_name="search",
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(n_startup_trials=n_startup_trials, seed=seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials),
+        load_if_exists=True,
+    )
+    _retry_cut_off(study)
+    shared = [override for override in typed if not NOT_SHARED.match(override.lstrip("+~"))]
+    while len(_ended(study)) < n_trials:
+        trial = study.ask(distributions)
+        settings = [f"{key}={value}" for key, value in trial.params.items()]
+        print(f"trial {trial.number} ({len(_ended(study)) + 1} of {n_trials}): {settings}")
+        _tried(study, trial, folds, [*shared, *settings], folder)
+        _tell(study, folder, groups)
+    done = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    if not done:
+        raise InputError(f"{folder}: every trial failed; trials.csv has the reasons")
+    print(f"best: {study.best_value:.4f} with {study.best_params}: {folder / 'best.yaml'}")
+    return float(study.best_value)
+
+
+def _key(entry: Mapping[str, Any]) -> str:
+    if "key" not in entry or not ({"low", "high"} <= entry.keys() or "choices" in entry):
+        raise InputError(
+            f"task.space: {dict(entry)} has no key with low and high, or with choices, as in "
+            "{key: loss.pos_weight, low: 1, high: 5}"
+        )
+    return str(entry["key"])
+
+
+def _distribution(entry: Mapping[str, Any]) -> Any:
+    from optuna import distributions
+
+    try:
+        if "choices" in entry:
+            return distributions.CategoricalDistribution(entry["choices"])
+        low, high, log = entry["low"], entry["high"], bool(entry.get("log"))
+        if isinstance(low, int) and isinstance(high, int):
+            return distributions.IntDistribution(low, high, log=log)
+        return distributions.FloatDistribution(low, high, log=log)
+    except ValueError as error:
+        raise InputError(f"task.space: {dict(entry)}: {error}") from error
+
+
+def _ended(study: Any) -> list[Any]:
+    return [trial for trial in study.trials if trial.state.name in ENDED]
+
+
+def _retry_cut_off(study: Any) -> None:
+    """Trials that a killed search left unfinished are tried first; their folds go on."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        study.enqueue_trial(trial.params)
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.set_user_attr(f"{trial.number}", "cut off, and tried again")
+
+
+def _tried(
+    study: Any, trial: Any, folds: Sequence[int], settings: Sequence[str], folder: Path
+) -> None:
+    from optuna.trial import TrialState
+
+    name = sha256(json.dumps(sorted(settings)).encode()).hexdigest()[:12]
+    dices: list[float] = []
+    for fold in folds:
+        place = folder / "trials" / name / f"fold-{fold}"
+        dice, reason = _trained(place, [*settings, f"fold={fold}"])
+        if dice is None:
+            trial.set_user_attr("reason", reason)
+            study.tell(trial, state=TrialState.FAIL)
+            print(f"  fold {fold} failed: {reason}")
+            return
+        dices.append(dice)
+        mean = float(np.mean(dices))
+        trial.report(mean, step=len(dices))
+        print(f"  fold {fold}: {dice:.4f}, mean {mean:.4f}", flush=True)
+        if len(dices) < len(folds) and trial.should_prune():
+            study.tell(trial, state=TrialState.PRUNED)
+            print("  ended early: below the median of the others")
+            return
+    study.tell(trial, mean)
+
+
+def _trained(place: Path, settings: Sequence[str]) -> tuple[float | None, str]:
+    """The Dice of one training, or why there is none."""
+    quiet = ["trainer.enable_progress_bar=false", f"hydra.run.dir='{place}'"]
+    done = subprocess.run(
+        [sys.executable, str(RUN), *settings, *quiet], capture_output=True, text=True
+    )
+    dice = (read_json(place / "run.json") or {}).get("dice")
+    if done.returncode == 0 and dice is not None:
+        return float(dice), ""
+    said = done.stderr.strip().splitlines()
+    return None, said[-1] if said else f"ended with exit code {done.returncode}"
+
+
+def _tell(study: Any, folder: Path, groups: Iterable[str]) -> None:
+    """Write the table of all trials, and the best of them as an experiment."""
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            "dice": "" if trial.value is None else f"{trial.value:.4f}",
+            "folds": len(trial.intermediate_values),
+            **trial.params,
+            "reason": trial.user_attrs.get("reason") or study.user_attrs.get(f"{trial.number}", ""),
+        }
+        for trial in _ended(study)
+    ]
+    write_table(folder / "trials.csv", rows)
+    complete = [trial for trial in _ended(study) if trial.state.name == "COMPLETE"]
+    if complete:
+        best = max(complete, key=lambda trial: trial.value)
+        about = (
+            "# @package _global_\n"
+            f"# Trial {best.number} of {len(rows)} of a search: mean Dice {best.value:.4f} over "
+            f"{len(best.intermediate_values)} folds, of\n# which validation chose the epochs: to "
+            "be measured again on others.\n"
+        )
+        write_text(folder / "best.yaml", about + experiment(best.params, groups))
+
+
+def experiment(params: Mapping[str, Any], groups: Iterable[str]) -> str:
+    """YAML for ``conf/experiment/``.
+
+    >>> print(experiment({"model": "unet2d", "optimizer.lr": 0.1}, ["model", "optimizer"]))
+    defaults:
+    - override /model: unet2d
+    optimizer:
+      lr: 0.1
+    <BLANKLINE>
+    """
+    groups = set(groups)
+    content: dict[str, Any] = {}
+    for key, value in params.items():
+        if key in groups:
+            content.setdefault("defaults", []).append({f"override /{key}": value})
+    for key, value in params.items():
+        if key not in groups:
+            *path, last = key.split(".")
+            node = content
+            for part in path:
+                node = node.setdefault(part, {})
+            node[last] = value
+    return yaml.safe_dump(content, sort_keys=False)

@@ -1,0 +1,121 @@
+"""The search: what is tried, what is kept, what it goes on with."""
+
+import csv
+import shutil
+
+import optuna
+import pytest
+from hydra import compose, initialize_config_dir
+
+from pleural import search as searching
+from pleural.errors import InputError
+from pleural.search import search
+from tests.conftest import ROOT
+from tests.test_faults import SMALL, run, typed
+
+SPACE = [{"key": "loss.pos_weight", "low": 1.0, "high": 5.0}]
+
+
+def found(tmp_path, monkeypatch, dice, **changes):
+    """A search whose trainings come to ``dice(settings, fold)``; the settings in their order."""
+    calls = []
+
+    def trained(place, settings):
+        values = dict(setting.split("=") for setting in settings)
+        calls.append(values)
+        result = dice(values, int(values["fold"]))
+        return (None, str(result)) if isinstance(result, Exception) else (result, "")
+
+    monkeypatch.setattr(searching, "_trained", trained)
+    given = {
+        **{"space": SPACE, "n_trials": 4, "folds": [0, 1], "n_startup_trials": 2, "seed": 0},
+        **{"typed": [], "groups": {"model": "unet3d"}, "run_dir": tmp_path},
+    }
+    return search(**{**given, **changes}), calls
+
+
+def table(tmp_path):
+    with (tmp_path / "trials.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_best_is_kept_and_written_as_an_experiment(tmp_path, monkeypatch):
+    best, _ = found(tmp_path, monkeypatch, lambda v, _: 1 / (1 + float(v["loss.pos_weight"])))
+    rows = [row for row in table(tmp_path) if row["state"] == "complete"]
+    assert best == pytest.approx(max(float(row["dice"]) for row in rows), abs=1e-4)
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copy(tmp_path / "best.yaml", tmp_path / "conf" / "experiment" / "found.yaml")
+    with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
+        config = compose("config", overrides=["experiment=found", "run_dir=nowhere"])
+    assert 1 / (1 + config.loss.pos_weight) == pytest.approx(best)
+
+
+def test_a_trial_that_falls_behind_is_ended_early(tmp_path, monkeypatch):
+    numbers = iter(range(100))
+    _, calls = found(tmp_path, monkeypatch, lambda *_: 0.9 if next(numbers) < 4 else 0.1)
+    assert [row["state"] for row in table(tmp_path)] == ["complete"] * 2 + ["pruned"] * 2
+    assert len(calls) == 6  # two trials of two folds, two of one
+
+
+def test_a_failed_trial_is_recorded_and_the_search_goes_on(tmp_path, monkeypatch):
+    numbers = iter(range(100))
+    found(tmp_path, monkeypatch, lambda *_: 0.5 if next(numbers) else ValueError("no room"))
+    first, *others = table(tmp_path)
+    assert (first["state"], first["reason"]) == ("fail", "no room")
+    assert all(row["state"] in ("complete", "pruned") for row in others)
+
+
+def test_a_search_of_failures_says_so(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="every trial failed"):
+        found(tmp_path, monkeypatch, lambda *_: ValueError("no room"))
+
+
+def test_a_search_that_was_killed_goes_on_with_the_trial_it_was_at(tmp_path, monkeypatch):
+    asked = []
+
+    def killed(values, fold):
+        asked.append(values["loss.pos_weight"])
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return 0.5
+
+    with pytest.raises(KeyboardInterrupt):
+        found(tmp_path, monkeypatch, killed)
+    _, calls = found(tmp_path, monkeypatch, lambda *_: 0.5)
+    assert calls[0]["loss.pos_weight"] == asked[-1]
+    rows = table(tmp_path)
+    assert [row["reason"] for row in rows if row["state"] == "fail"] == ["cut off, and tried again"]
+    assert optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path}/study.db")
+
+
+def test_what_was_typed_is_shared_but_for_task_and_folder(tmp_path, monkeypatch):
+    typed = ["task=search", "name=x", "task.n_trials=1", "model=unet2d", "fold=3", "+loss.x=1"]
+    _, calls = found(tmp_path, monkeypatch, lambda *_: 0.5, typed=typed, n_trials=1)
+    assert calls[0].keys() == {"model", "+loss.x", "loss.pos_weight", "fold"}
+    assert [call["fold"] for call in calls] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"key": "loss.pos_weight", "low": 1},
+        {"low": 1, "high": 2},
+        {"key": "loss.pos_weight", "low": 2.0, "high": 1.0},
+        {"key": "model", "choices": []},
+    ],
+)
+def test_a_space_that_is_none_is_refused(tmp_path, monkeypatch, entry):
+    with pytest.raises(InputError, match=r"task\.space"):
+        found(tmp_path, monkeypatch, lambda *_: 0.5, space=[entry])
+
+
+def test_a_search_end_to_end(tmp_path, phantoms, phantom_root):
+    space = "task.space=[{key:loss.pos_weight,low:1.0,high:5.0}]"
+    arguments = [f"data.root={phantom_root}", *SMALL[:-1], "epochs=1", "name=s", space]
+    done = run(
+        tmp_path, *typed("run.py", "task=search", "task.n_trials=1", "task.folds=[0]", *arguments)
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "outputs" / "search" / "s"
+    assert {"study.db", "trials.csv", "best.yaml"} <= {path.name for path in folder.iterdir()}
+    assert len(list(folder.glob("trials/*/fold-0/best.pt"))) == 1
