@@ -1,0 +1,166 @@
+"""Breaks trainings on purpose, many times, and says what was lost.
+
+    python benchmarks/reliability.py --kills 20 --pairs 5 --studies 1000
+
+Kills a training with SIGKILL at random moments, every other time while it writes a random file
+(half of which is then on disk), resumes it each time, and compares its end to the last bit with
+that of an unbroken one. Starts pairs of trainings in the same second, which fill one cache
+together. Predicts many small studies in one process and watches its memory.
+Prints a table in Markdown. Some ten
+minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from pleural.run_folder import versions
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN, KILLED = str(ROOT / "run.py"), str(ROOT / "tests" / "killed.py")
+SMALL = (
+    *("data.n_cases=3", "data.spacing_mm=[6,6,12]", "n_folds=3", "fold=0"),
+    *("preprocess.spacing_mm=[6,6,null]", "patch_size=[48,32,16]", "model.channels=[4,8]"),
+    *("dataset.steps_per_epoch=3", "dataset.cases_per_batch=1", "trainer.precision=32-true"),
+    *("trainer.enable_progress_bar=false",),
+)
+EPOCHS = 40
+KILL_AFTER_S = (4.0, 20.0)  # from before its first line to after its last, on the machines at hand
+KILL_AT_FILE = (2, 120)
+
+
+def outcome(folder: Path) -> tuple[Any, ...]:
+    """All that a training ended with, but for how long it took."""
+    best, last = (torch.load(folder / n, weights_only=True) for n in ("best.pt", "last.ckpt"))
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        rows = [{k: v for k, v in row.items() if k != "minutes"} for row in csv.DictReader(file)]
+    cases = json.loads((folder / "run.json").read_text(encoding="utf-8"))["cases"]
+    return best, last["state_dict"], last["optimizer_states"], last["lr_schedulers"], rows, cases
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal to the last bit, however deeply nested."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+def started(folder: Path, *command: str) -> subprocess.Popen[bytes]:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, *command], cwd=folder, **quiet)  # type: ignore[call-overload,no-any-return]
+
+
+def kills(root: Path, number: int, rng: random.Random) -> str:
+    """Row of the table: trainings killed until ``number`` kills are counted."""
+    arguments = [f"data.root={root / 'scans'}", *SMALL, f"epochs={EPOCHS}"]
+    assert started(root, RUN, *arguments, "hydra.run.dir=whole").wait() == 0
+    wanted = outcome(root / "whole")
+    n_killed, n_trainings, n_differ = 0, 0, 0
+    while n_killed < number:
+        folder = root / f"broken-{n_trainings}"
+        n_trainings += 1
+        code = -1
+        while code:
+            begun = (folder / "last.ckpt").exists()
+            typed = [f"resume={folder}"] if begun else [*arguments, f"hydra.run.dir={folder}"]
+            writing = n_killed % 2
+            command = [KILLED, str(rng.randint(*KILL_AT_FILE))] if writing else [RUN]
+            process = started(root, *command, *typed)
+            if not writing and n_killed < number:
+                try:
+                    process.wait(rng.uniform(*KILL_AFTER_S))
+                except subprocess.TimeoutExpired:
+                    process.kill()
+            code = process.wait()
+            n_killed += code < 0
+            print(f"killed {n_killed} times, exit code {code}", file=sys.stderr)
+        n_differ += not same(outcome(folder), wanted)
+    told = (
+        f"{n_trainings - n_differ} of {n_trainings} trainings end like an unbroken one, to the bit"
+    )
+    return f"| SIGKILL at any moment, then `resume=RUN` | {n_killed} kills | {told} |"
+
+
+def pairs(root: Path, number: int) -> str:
+    differ = 0
+    for pair in range(number):
+        cache = f"dataset.cache_dir={root / f'cache-{pair}'}"
+        arguments = [RUN, f"data.root={root / 'scans'}", *SMALL, "epochs=1", cache]
+        both = [started(root / "both", *arguments) for _ in range(2)]
+        assert [process.wait() for process in both] == [0, 0]
+        a, b = sorted((root / "both" / "outputs" / "train").iterdir())[-2:]
+        differ += not same(outcome(a), outcome(b))
+    told = f"{number - differ} of {number} pairs in folders of their own, with the same weights"
+    return f"| two trainings started in one second, filling one cache | {number} pairs | {told} |"
+
+
+def soak(root: Path, number: int) -> str:
+    """Many links to three phantoms, predicted by one process."""
+    (scan,) = (root / "scans").glob("*/phantom_000/ct.nii.gz")
+    (root / "many").mkdir()
+    for i in range(number):
+        (root / "many" / f"scan_{i:04d}.nii.gz").symlink_to(scan)
+    data = ["data=folder", f"data.root={root / 'many'}", f"task.runs={root / 'whole'}"]
+    process = started(root, RUN, "task=predict", "name=soak", *data)
+    studies, peaks_mb = root / "outputs" / "predict" / "soak" / "studies", {}
+    while process.poll() is None:
+        time.sleep(0.2)
+        done = len(list(studies.glob("*.json"))) if studies.is_dir() else 0
+        peaks_mb[done] = _resident_mb(process.pid) or peaks_mb.get(done, 0)
+    assert process.returncode == 0
+    first = max(mb for done, mb in peaks_mb.items() if done <= number // 10)
+    last = max(mb for done, mb in peaks_mb.items() if done >= number - number // 10)
+    told = (
+        f"all predicted; resident memory {first:.0f} MB in the first tenth, {last:.0f} in the last"
+    )
+    return f"| small studies predicted in one process | {number} studies | {told} |"
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):  # it ended meanwhile
+        return 0.0
+    return pages * 4096 / 2**20
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    print("| fault | tried | what became of it |\n|---|---|---|", flush=True)
+    with TemporaryDirectory() as place:
+        root = Path(place)
+        (root / "both").mkdir()
+        print(kills(root, options.kills, random.Random(options.seed)), flush=True)
+        print(pairs(root, options.pairs), flush=True)
+        print(soak(root, options.studies), flush=True)
+    about = versions()
+    print(
+        f"\n{about['machine']}, torch {about['torch']}, Python {about['python']}; {about['code']}."
+    )
+
+
+if __name__ == "__main__":
+    main()
