@@ -1,7 +1,7 @@
 """The out-of-fold figure: every scan predicted by the fold that did not train on it, with interval.
 
     python benchmarks/accuracy/cross_validation.py --root DIR --minutes 10 --n-folds 3
-    python benchmarks/accuracy/cross_validation.py --root DIR --minutes 40 --seeds 0 1 2
+    python benchmarks/accuracy/cross_validation.py --root DIR --seeds 0 1 2
 
 Trains the folds of PleThora for each seed, predicts the held-out scans, evaluates and reports them
 (the report shows the failures as pictures). Prints the evaluation's tables for each seed, and one
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from folds import POOR_MASKS, ROOT, Trainings, made_with
+from folds import POOR_MASKS, ROOT, Trainings, budget_of, made_with
 
 from pleural.statistics import mean
 
@@ -82,7 +82,7 @@ def main() -> None:
     )
     parser.add_argument("--root", required=True, help="folder of the scans, as for data=plethora")
     parser.add_argument("--name", default="cv")
-    parser.add_argument("--minutes", type=int, default=40, help="of training, for each fold")
+    parser.add_argument("--minutes", type=int, help="of each training; else the default's epochs")
     parser.add_argument("--n-folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
@@ -90,15 +90,16 @@ def main() -> None:
     folds = range(options.n_folds)
     trainings = Trainings(options.root, len(folds), folds, options.minutes, options.jobs)
     data = ["data=plethora", f"data.root={options.root}"]
-    rows_of_seeds, made = [], ""
+    rows_of_seeds, records = [], []
     for seed in options.seeds:
         name = f"{options.name}_seed{seed}"
         runs = Path("outputs/train").resolve() / name
-        made = made_with(trainings.run(runs, seed, settings)[0])
+        records += trainings.run(runs, seed, settings)
         rows_of_seeds.append(judged(name, runs, data))
     print(
-        f"\n{table(rows_of_seeds)}\n\n{options.n_folds} folds of {options.minutes} minutes of "
-        f"training, {options.jobs} at a time; seeds {', '.join(map(str, options.seeds))}; {made}."
+        f"\n{table(rows_of_seeds)}\n\n{options.n_folds} folds of "
+        f"{budget_of(options.minutes, records)} of training, {options.jobs} at a time; seeds "
+        f"{', '.join(map(str, options.seeds))}; {made_with(records[0])}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Trainings on folds of PleThora, each for so many minutes, each scan judged by its own fold.
+"""Trainings on folds of PleThora, each for as long, each scan judged by its own fold.
 
 Every training keeps its last (averaged) weights, `keep=last`: had validation chosen the epoch, each
 scan would have had a say in what judges it. Runs that finished are not repeated, so a script that
@@ -28,14 +28,14 @@ class Trainings:
     Args:
         root: folder of the scans, as for data=plethora.
         folds: of ``n_folds`` those that are trained.
-        minutes: of training, for each fold.
+        minutes: of training, for each fold; ``None``: as many epochs as the experiment has.
         jobs: trainings at a time, each with its share of the cores.
     """
 
     root: str
     n_folds: int
     folds: Sequence[int]
-    minutes: int
+    minutes: int | None
     jobs: int = 1
 
     def run(self, folders: Path, seed: int, settings: Sequence[str]) -> list[dict[str, Any]]:
@@ -52,9 +52,10 @@ class Trainings:
         command = [
             *(sys.executable, str(ROOT / "run.py"), "data=plethora", f"data.root={self.root}"),
             *(f"n_folds={self.n_folds}", f"fold={fold}", f"seed={seed}", "keep=last"),
-            *(f"trainer.max_time=00:00:{self.minutes:02d}:00", f"hydra.run.dir={folder}"),
-            *("trainer.enable_progress_bar=false", *settings),
+            *(f"hydra.run.dir={folder}", "trainer.enable_progress_bar=false", *settings),
         ]
+        if self.minutes is not None:
+            command.append(f"trainer.max_time=00:00:{self.minutes:02d}:00")
         threads = str(max(1, (os.cpu_count() or 1) // self.jobs))
         subprocess.run(
             command, check=True, stdout=sys.stderr, env={**os.environ, "OMP_NUM_THREADS": threads}
@@ -67,6 +68,15 @@ def by_case(records: Sequence[dict[str, Any]], value: str = "dice") -> dict[str,
     """One number of every scan, from the fold that held it out."""
     found = {case["name"]: case[value] for record in records for case in record["cases"]}
     return dict(sorted(found.items()))
+
+
+def budget_of(minutes: int | None, records: Sequence[dict[str, Any]]) -> str:
+    """How long the trainings of ``records`` were, in words."""
+    if minutes is not None:
+        return f"{minutes} minutes"
+    patches = ", ".join(sorted({str(record["patches"]) for record in records}))
+    took = max(record["seconds"]["train"] for record in records) / 60
+    return f"{patches} patches (up to {took:.0f} minutes)"
 
 
 def made_with(record: dict[str, Any]) -> str:
