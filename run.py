@@ -9,7 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pleural.config import build_task, of_job, resumed, suggestions
+from pleural.command import resumed, suggestions
+from pleural.config import build_task, of_job
 from pleural.errors import InputError
 
 CONF = Path(__file__).parent / "conf"
@@ -42,7 +43,7 @@ def main(config: DictConfig) -> float:
 
 if __name__ == "__main__":
     try:
-        sys.argv[1:] = resumed(sys.argv[1:])
+        sys.argv[1:] = resumed(sys.argv[1:], CONF)
     except InputError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None

@@ -3,7 +3,8 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-from pleural.config import build_task, suggestions
+from pleural.command import suggestions
+from pleural.config import build_task
 from pleural.errors import InputError, missing_package, root_cause
 from tests.conftest import ROOT
 

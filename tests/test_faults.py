@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from pleural.command import resumed
+from pleural.errors import InputError
 from tests.conftest import ROOT
 
 SMALL = [
@@ -179,17 +182,43 @@ def test_a_torn_checkpoint_is_never_taken_for_a_whole_one(unbroken, tmp_path):
         (["-m", "hydra.sweep.dir=FILE/run"], "results cannot be written there"),
         (["resume=FILE"], "is not the folder of a training"),
         (["resume=nowhere"], "is not the folder of a training"),
-        (["resume=evil"], "could run anything"),
     ],
 )
 def test_folders_that_cannot_serve_are_told_of_at_once(tmp_path, arguments, words):
     (tmp_path / "FILE").touch()
-    (tmp_path / "evil" / ".hydra").mkdir(parents=True)
-    (tmp_path / "evil" / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {cwd: /}}")
-    evil = "['+augmentation={_target_: os.system, command: touch evil/done}']"
-    (tmp_path / "evil" / ".hydra" / "overrides.yaml").write_text(evil)
     done = run(tmp_path, *typed("run.py", *arguments))
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "evil" / "done").exists()
+
+
+def write_command(run_dir: Path, *overrides: str) -> None:
+    (run_dir / ".hydra").mkdir(parents=True)
+    (run_dir / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {cwd: /nowhere}}")
+    (run_dir / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "+augmentation={_target_: os.system, command: touch done}",
+        "augmentation=../../evil",
+        "+experiment@x=/evil",
+        "hydra.searchpath=[/evil]",
+        "--config-dir=/evil",
+        "name=${oc.env:HOME}",
+    ],
+)
+def test_a_folder_s_command_may_choose_and_set_and_call_nothing(tmp_path, override):
+    write_command(tmp_path / "evil", "epochs=1", override)
+    with pytest.raises(InputError, match="could run anything"):
+        resumed([f"resume={tmp_path / 'evil'}"], ROOT / "conf")
+
+
+def test_the_command_of_a_run_is_given_again_for_its_folder(tmp_path):
+    write_command(tmp_path / "it's", "model=unet2d", "data.root=../scans", "+loss.x=1")
+    typed_again = resumed([f"resume={tmp_path}/it's", "debug=true"], ROOT / "conf")
+    assert typed_again[:-1] == ["model=unet2d", "data.root=../scans", "+loss.x=1", "debug=true"]
+    (parsed,) = OverridesParser.create().parse_overrides(typed_again[-1:])
+    assert parsed.value() == f"{tmp_path}/it's"
+    assert resumed(["epochs=1"], ROOT / "conf") == ["epochs=1"]

@@ -35,9 +35,9 @@ LAYERS = [
     ["dataset", "segmenter", "augmentation"],
     ["judgement", "loop", "predictions"],
     ["train", "predict", "evaluate", "audit", "report", "export", "search"],
-    ["config"],
+    ["config", "command"],
 ]
-KNOW_HYDRA = {"config", "settings", "sweep", "trained"}
+KNOW_HYDRA = {"command", "config", "settings", "sweep", "trained"}
 
 
 def modules():
