@@ -6,14 +6,11 @@ Shapes: arrays are ``(1, X, Y, Z)``, batches ``(B, 1, X, Y, Z)``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from itertools import count, islice
+from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import monai
-import numpy as np
 import torch
 from monai.data import CacheDataset, DataLoader, Dataset
 from monai.transforms import (
@@ -23,12 +20,11 @@ from monai.transforms import (
     RandSpatialCropd,
     Transform,
 )
-from torch.utils.data import DistributedSampler
 from tqdm import tqdm
 
-from pleural.chance import seed_of
 from pleural.data.case import Case
-from pleural.errors import Findings, InputError, root_cause
+from pleural.draws import Drawn, Draws
+from pleural.errors import Findings, InputError
 from pleural.prepared import OnDisk, Prepare, Sample
 from pleural.volume import Volume
 
@@ -169,70 +165,6 @@ class Patches:
                 "right-angle turns need a patch_size that is equal in the axes they turn"
             )
         return sample
-
-
-class Draw(NamedTuple):
-    """A case to cut patches from, and the seed of all that is random in it."""
-
-    case: int
-    seed: int
-
-
-class Draws(DistributedSampler):
-    """Cases in random order, each once before any is drawn again.
-
-    Where several processes train, each takes its share of an epoch's draws. Of torch's kind for
-    that, because Lightning replaces any other; the number of processes is looked up when it is
-    needed, as it is not known before.
-    """
-
-    def __init__(self, n_cases: int, n_draws: int, seed: int) -> None:
-        # Only the length of what is sampled counts.
-        super().__init__(range(n_cases), num_replicas=1, rank=0, seed=seed)  # type: ignore[arg-type]
-        self.n_cases = n_cases
-        self.n_draws = n_draws
-
-    def __len__(self) -> int:
-        _, n_processes = _rank()
-        return -(-self.n_draws // n_processes)  # as many for each, or they would wait forever
-
-    def __iter__(self) -> Iterator[Draw]:
-        rank, n_processes = _rank()
-        cases = islice(self._cases(), len(self) * n_processes)
-        for number, case in islice(enumerate(cases), rank, None, n_processes):
-            yield Draw(case, seed_of(self.seed, self.epoch, number))
-
-    def _cases(self) -> Iterator[int]:
-        for again in count():
-            order = np.random.default_rng((self.seed, self.epoch, again))
-            yield from order.permutation(self.n_cases).tolist()
-
-
-def _rank() -> tuple[int, int]:
-    """Of this process among those that train, and their number."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return 0, 1
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
-
-
-class Drawn(torch.utils.data.Dataset):
-    """``cases`` of MONAI's kind, by draw: whatever is random in one follows from its own seed."""
-
-    def __init__(self, cases: Dataset) -> None:
-        self.cases = cases
-
-    def __len__(self) -> int:
-        return len(self.cases)
-
-    def __getitem__(self, draw: Draw) -> Any:
-        self.cases.transform.set_random_state(draw.seed)
-        try:
-            return self.cases[draw.case]
-        except Exception as error:
-            cause = root_cause(error)  # MONAI wraps what a transform raises
-            if isinstance(cause, InputError):
-                cause = InputError(str(cause))  # torch hands on no other kind of ours as it is
-            raise cause from None
 
 
 class _Collected(Transform):

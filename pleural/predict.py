@@ -10,7 +10,7 @@ from typing import Any
 from pleural import io
 from pleural.clock import Clock
 from pleural.data.case import Case, scan_findings
-from pleural.errors import Findings, InputError, listed, one_line
+from pleural.errors import Findings, InputError, one_line
 from pleural.figures import preview
 from pleural.held_out import Exposure, exposures_for
 from pleural.io import find, nifti
@@ -20,6 +20,7 @@ from pleural.measure import Measurement, measure
 from pleural.prediction_folder import PredictionFolder
 from pleural.run_folder import versions
 from pleural.segmenter import CERTAIN, Segmenter
+from pleural.shards import gathered, part, share
 from pleural.trained import Run, runs_in
 from pleural.volume import Volume
 
@@ -70,9 +71,9 @@ def predict(
     if identifiers not in ("drop", "keep"):
         raise InputError(f"task.identifiers is drop or keep; got {identifiers!r}")
     every_case = data.cases()
-    cases = every_case if shards == 1 else _share(every_case, shard, shards)
+    cases = every_case if shards == 1 else share(every_case, shard, shards)
     place = Path(run_dir if shards == 1 else shared_dir).absolute()
-    folder = PredictionFolder(place, "" if shards == 1 else _part(shard, shards))
+    folder = PredictionFolder(place, "" if shards == 1 else part(shard, shards))
     exposures = [Exposure.of(run, cases) for run in runs_in(runs)]
     asked = {
         "mirror": "".join(sorted(mirror or "")),
@@ -106,46 +107,13 @@ def predict(
     folder.save_record({**worker.described(), "left_out": left_out, "failed": failed})
     print(f"\n{len(studies)} studies: {folder.cases}")
     if shards > 1:
-        print(_gathered(place, every_case, shards))
+        print(gathered(place, every_case, shards))
     if failures:
         raise InputError(
             f"{len(failures)} of {len(cases)} studies failed, with reasons in {folder.failures}; "
             f"the same command with name={place.name} tries them again and keeps the others"
         )
     return float(len(studies))
-
-
-def _share(cases: Sequence[Case], shard: int | None, shards: int) -> Sequence[Case]:
-    """Every so many of them, so that shards have large and small, old and new studies alike."""
-    if shards < 1 or shard is None or not 0 <= shard < shards:
-        raise InputError(f"task.shard is one of 0 to task.shards - 1; got {shard} of {shards}")
-    return cases[shard::shards]
-
-
-def _part(shard: int | None, shards: int) -> str:
-    return f"_{shard}_of_{shards}"
-
-
-def _gathered(place: Path, cases: Sequence[Case], shards: int) -> str:
-    """Write tables and record over all shards, once each is done; what to tell of it."""
-    whole = PredictionFolder(place)
-    parts = [PredictionFolder(place, _part(shard, shards)) for shard in range(shards)]
-    records = [part.load_record() for part in parts]
-    lists = ("left_out", "failed")
-    ways = [r and {key: r[key] for key in r if key not in lists} for r in records]
-    waited_for = [shard for shard, way in enumerate(ways) if not way or way != ways[0]]
-    if waited_for:
-        missing = listed([str(shard) for shard in waited_for])
-        return f"tables over all are written when these shards are done in the same way: {missing}"
-    record = dict(records[0] or {})
-    for key in lists:
-        record[key] = [name for r in records if r for name in r[key]]
-    without = {*record["left_out"], *record["failed"]}
-    names = [case.name for case in cases if case.name not in without]
-    studies = [study for name in names if (study := whole.load_study(name))]
-    whole.save_tables(studies, [row for part in parts for row in part.load_failures()])
-    whole.save_record(record)
-    return f"all {shards} shards are done: {len(studies)} studies: {whole.cases}"
 
 
 def _identity(run: Run) -> dict[str, str]:

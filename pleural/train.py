@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -22,7 +21,8 @@ from pleural.clock import Clock
 from pleural.data.case import Case
 from pleural.data.split import Split
 from pleural.dataset import Patches
-from pleural.errors import InputError, first_line, missing_package, one_line, root_cause, said
+from pleural.errors import InputError, first_line, missing_package
+from pleural.faults import what_happened
 from pleural.hardware import keep_freed_memory, wrong_gradients
 from pleural.history import History
 from pleural.judgement import described, judge, mean_dice, summary
@@ -32,9 +32,6 @@ from pleural.run_folder import RunFolder, versions
 from pleural.segmenter import Segmenter
 from pleural.trained import Inferer, Trained
 from pleural.volume import Volume
-
-OUT_OF_MEMORY = "out of memory|can(no|')t allocate memory|not enough memory"
-WORKER_DIED = "DataLoader worker .*(killed|exited)"
 
 
 def train(
@@ -221,31 +218,8 @@ def _fit(
             raise InputError(message) from None
         return False
     except (InputError, MemoryError, RuntimeError, OSError) as error:
-        told = _told(error, run, dataset)
+        told = what_happened(error, run, dataset)
         if told is None:
             raise
         raise told from error
     return True
-
-
-def _told(error: Exception, run: RunFolder, dataset: Patches) -> InputError | None:
-    """What its surroundings did to a training, in a sentence; ``None``: it is our own fault."""
-    cause = root_cause(error)
-    if isinstance(cause, InputError):
-        return InputError(said(cause))
-    if isinstance(cause, MemoryError) or re.search(OUT_OF_MEMORY, str(error), re.IGNORECASE):
-        return InputError(
-            f"{dataset.patches_per_batch} patches of {[*dataset.patch_size]}, or a validation "
-            "volume, do not fit into memory "
-            f"({first_line(error)}): lower dataset.crops_per_case, "
-            "dataset.cases_per_batch, patch_size or inference.sw_batch_size"
-        )
-    kept = f"what {run.path} holds is whole, and resume={run.path} goes on from there"
-    if isinstance(cause, OSError):
-        return InputError(f"{one_line(cause)}: make room there, or bring it back; {kept}")
-    if re.search(WORKER_DIED, str(error)):
-        return InputError(
-            f"a process that cuts patches died ({first_line(error)}), most likely for want of "
-            f"memory: lower dataset.num_workers, or use dataset.cache=disk; {kept}"
-        )
-    return None

@@ -13,7 +13,7 @@ import pytest
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, SecondaryCaptureImageStorage
 
 from pleural.errors import InputError
-from pleural.io import dicom, nifti
+from pleural.io import dicom, dicom_header, nifti
 from pleural.volume import Volume
 
 STEP_MM = 2.5
@@ -354,7 +354,7 @@ def test_refused_series(series: Path, broken: Callable[[Path], object], words: l
 REFUSED_FILES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     **{
         f"no {keyword}": (lambda f, k=keyword: edit(f, **{k: None}), [f"no {keyword}", reason])
-        for keyword, reason in dicom.WHY_NEEDED.items()
+        for keyword, reason in dicom_header.WHY_NEEDED.items()
     },
     "empty spacing": (lambda f: edit(f, PixelSpacing=""), ["no PixelSpacing"]),
     "three spacings": (lambda f: edit(f, PixelSpacing=[1, 1, 1]), ["not 2 finite number(s)"]),

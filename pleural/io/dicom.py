@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
-from pydicom.multival import MultiValue
 from pydicom.uid import UID, CTImageStorage, JPEGLSLossless, JPEGLSNearLossless
 
 from pleural.errors import InputError, brief, one_line
@@ -25,6 +23,7 @@ from pleural.io.dicom_geometry import (
     check_spacing,
     listed,
 )
+from pleural.io.dicom_header import IDENTIFIERS, number, numbers, read_header, word
 from pleural.io.dicom_write import write_series
 from pleural.io.find import slice_files
 from pleural.volume import MOST_VOXELS, Volume
@@ -36,28 +35,6 @@ NEVER_STORED = 1e9
 
 # Where pydicom would take one that needs twice the time.
 FASTEST_DECODER = {JPEGLSLossless: "pyjpegls", JPEGLSNearLossless: "pyjpegls"}
-
-WHY_NEEDED = {
-    "Rows": "its size is unknown",
-    "Columns": "its size is unknown",
-    "PixelSpacing": "its size in mm is unknown",
-    "ImageOrientationPatient": "left and right are unknown",
-    "ImagePositionPatient": "its place in the patient is unknown",
-    "RescaleSlope": "its values cannot be turned into HU",
-    "RescaleIntercept": "its values cannot be turned into HU",
-}
-
-
-IDENTIFIERS = {
-    **{"patient_name": "PatientName", "patient_id": "PatientID", "birth_date": "PatientBirthDate"},
-    **{"study_date": "StudyDate", "accession_number": "AccessionNumber"},
-}
-LOOKED_AT = (
-    *WHY_NEEDED,
-    *IDENTIFIERS.values(),
-    *("Modality", "SOPClassUID", "ImageType", "SamplesPerPixel", "NumberOfFrames", "RescaleType"),
-    *("SeriesInstanceUID", "PixelPaddingValue", "PixelRepresentation"),
-)
 
 
 def read(folder: str | Path) -> Volume:
@@ -88,7 +65,7 @@ def identifiers(folder: str | Path) -> dict[str, str]:
         InputError: as :func:`read`, but for what is wrong with the pixels.
     """
     header = headed_slices(Path(folder))[0][1]
-    return {name: _word(header, keyword) for name, keyword in IDENTIFIERS.items()}
+    return {name: word(header, keyword) for name, keyword in IDENTIFIERS.items()}
 
 
 def headed_slices(folder: Path) -> list[tuple[Slice, pydicom.Dataset]]:
@@ -110,7 +87,7 @@ def _headers(folder: Path) -> dict[Path, pydicom.Dataset]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder")
     files = slice_files(folder)
-    found = {path: _header(path) for path in files}
+    found = {path: read_header(path) for path in files}
     headers = {path: header for path, header in found.items() if header is not None}
     if not headers:
         raise InputError(
@@ -118,24 +95,6 @@ def _headers(folder: Path) -> dict[Path, pydicom.Dataset]:
             " slices themselves lie (sub-folders are not searched)"
         )
     return headers
-
-
-def _header(path: Path) -> pydicom.Dataset | None:
-    """``None`` where the file does not claim to be DICOM."""
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-        for keyword in LOOKED_AT:
-            header.get(keyword)  # which parses it: what is wrong with it comes up here
-        return header
-    except InvalidDicomError as error:
-        if path.suffix.lower() != ".dcm":
-            return None
-        raise InputError(  # to pass over it might drop a slice unseen
-            f"{path}: called .dcm, but it lacks the mark of a DICOM file (its"
-            f" {path.stat().st_size} bytes are cut short, damaged or something else)"
-        ) from error
-    except Exception as error:  # whatever a damaged file makes a parser stumble over
-        raise InputError(f"{path}: cannot be read as DICOM ({one_line(error)})") from error
 
 
 def _check_kind(folder: Path, headers: dict[Path, pydicom.Dataset]) -> None:
@@ -149,7 +108,7 @@ def _check_kind(folder: Path, headers: dict[Path, pydicom.Dataset]) -> None:
         )
     series: dict[str, list[str]] = {}
     for path, header in headers.items():
-        series.setdefault(_word(header, "SeriesInstanceUID"), []).append(path.name)
+        series.setdefault(word(header, "SeriesInstanceUID"), []).append(path.name)
     if len(series) > 1:
         found = ", ".join(f"{len(names)} file(s) like {names[0]}" for names in series.values())
         raise InputError(
@@ -158,14 +117,14 @@ def _check_kind(folder: Path, headers: dict[Path, pydicom.Dataset]) -> None:
 
 
 def _why_no_ct_slice(path: Path, header: pydicom.Dataset) -> str | None:
-    modality = _word(header, "Modality") or "unknown (damaged?)"
-    sop_class = UID(_word(header, "SOPClassUID")) or CTImageStorage  # some old archives drop it
-    samples = _number(path, header, "SamplesPerPixel", default=1)
-    frames = _number(path, header, "NumberOfFrames", default=1)
-    rescaled = _word(header, "RescaleType")
+    modality = word(header, "Modality") or "unknown (damaged?)"
+    sop_class = UID(word(header, "SOPClassUID")) or CTImageStorage  # some old archives drop it
+    samples = number(path, header, "SamplesPerPixel", default=1)
+    frames = number(path, header, "NumberOfFrames", default=1)
+    rescaled = word(header, "RescaleType")
     if modality != "CT":
         return f"is of modality {brief(modality)}, not CT"
-    if "LOCALIZER" in _word(header, "ImageType").split("\\"):
+    if "LOCALIZER" in word(header, "ImageType").split("\\"):
         return "is a localizer (scout), no slice of a volume"
     if sop_class != CTImageStorage:
         name = brief(sop_class.name)
@@ -176,20 +135,13 @@ def _why_no_ct_slice(path: Path, header: pydicom.Dataset) -> str | None:
         return f"holds {frames:g} frames, not one slice"
     if rescaled not in ("", "HU", "US"):  # US: "unspecified"
         return f"holds values of type {brief(rescaled)}, not HU"
-    if not _word(header, "SeriesInstanceUID"):
+    if not word(header, "SeriesInstanceUID"):
         return "does not say to which series it belongs (damaged?)"
     return None
 
 
-def _word(header: pydicom.Dataset, keyword: str) -> str:
-    """Value of a tag as DICOM writes it: several parted by backslashes, none as nothing."""
-    value = header.get(keyword)
-    parts = value if isinstance(value, MultiValue) else [] if value is None else [value]
-    return "\\".join(str(part) for part in parts)
-
-
 def _slice(path: Path, header: pydicom.Dataset) -> Slice:
-    cosines = _numbers(path, header, "ImageOrientationPatient", 6).reshape(2, 3)
+    cosines = numbers(path, header, "ImageOrientationPatient", 6).reshape(2, 3)
     if np.abs(cosines @ cosines.T - np.eye(2)).max() > COSINE_TOLERANCE:
         raise InputError(
             f"{path}: ImageOrientationPatient {listed(cosines)} is not two unit vectors at a"
@@ -197,12 +149,12 @@ def _slice(path: Path, header: pydicom.Dataset) -> Slice:
         )
     one = Slice(
         path=path,
-        size=np.array([_number(path, header, name) for name in ("Columns", "Rows")], dtype=int),
-        spacing_mm=_numbers(path, header, "PixelSpacing", 2)[::-1],  # DICOM puts rows' (Y) first
+        size=np.array([number(path, header, name) for name in ("Columns", "Rows")], dtype=int),
+        spacing_mm=numbers(path, header, "PixelSpacing", 2)[::-1],  # DICOM puts rows' (Y) first
         axes=cosines / np.linalg.norm(cosines, axis=1, keepdims=True),
-        position_mm=_numbers(path, header, "ImagePositionPatient", 3),
-        slope=_number(path, header, "RescaleSlope"),
-        intercept=_number(path, header, "RescaleIntercept"),
+        position_mm=numbers(path, header, "ImagePositionPatient", 3),
+        slope=number(path, header, "RescaleSlope"),
+        intercept=number(path, header, "RescaleIntercept"),
         padding=_padding(path, header),
     )
     if one.slope <= 0:
@@ -211,33 +163,9 @@ def _slice(path: Path, header: pydicom.Dataset) -> Slice:
     return one
 
 
-def _number(
-    path: Path, header: pydicom.Dataset, keyword: str, default: float | None = None
-) -> float:
-    return float(_numbers(path, header, keyword, 1, default)[0])
-
-
-def _numbers(
-    path: Path, header: pydicom.Dataset, keyword: str, count: int, default: float | None = None
-) -> np.ndarray:
-    """Value of a tag as ``(count,)`` finite floats; ``default`` where it is absent or empty."""
-    try:
-        value = header.get(keyword)
-        if value in (None, ""):
-            value = default
-        numbers = np.array(value, dtype=np.float64, ndmin=1)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: {keyword} is unreadable ({one_line(error)})") from error
-    if value is None:
-        raise InputError(f"{path}: the header has no {keyword}, so {WHY_NEEDED[keyword]}")
-    if numbers.shape != (count,) or not np.isfinite(numbers).all():
-        raise InputError(f"{path}: {keyword} is {brief(value)}, not {count} finite number(s)")
-    return numbers
-
-
 def _padding(path: Path, header: pydicom.Dataset) -> float:
-    value = _number(path, header, "PixelPaddingValue", default=NEVER_STORED)
-    signed = _number(path, header, "PixelRepresentation", default=0) == 1
+    value = number(path, header, "PixelPaddingValue", default=NEVER_STORED)
+    signed = number(path, header, "PixelRepresentation", default=0) == 1
     return value - 65536 if signed and value > 32767 else value  # some forget the sign
 
 

@@ -1,0 +1,35 @@
+"""What its surroundings can do to a training, each in a sentence with the remedy."""
+
+from __future__ import annotations
+
+import re
+
+from pleural.dataset import Patches
+from pleural.errors import InputError, first_line, one_line, root_cause, said
+from pleural.run_folder import RunFolder
+
+OUT_OF_MEMORY = "out of memory|can(no|')t allocate memory|not enough memory"
+WORKER_DIED = "DataLoader worker .*(killed|exited)"
+
+
+def what_happened(error: Exception, run: RunFolder, dataset: Patches) -> InputError | None:
+    """What its surroundings did to a training, in a sentence; ``None``: it is our own fault."""
+    cause = root_cause(error)
+    if isinstance(cause, InputError):
+        return InputError(said(cause))
+    if isinstance(cause, MemoryError) or re.search(OUT_OF_MEMORY, str(error), re.IGNORECASE):
+        return InputError(
+            f"{dataset.patches_per_batch} patches of {[*dataset.patch_size]}, or a validation "
+            "volume, do not fit into memory "
+            f"({first_line(error)}): lower dataset.crops_per_case, "
+            "dataset.cases_per_batch, patch_size or inference.sw_batch_size"
+        )
+    kept = f"what {run.path} holds is whole, and resume={run.path} goes on from there"
+    if isinstance(cause, OSError):
+        return InputError(f"{one_line(cause)}: make room there, or bring it back; {kept}")
+    if re.search(WORKER_DIED, str(error)):
+        return InputError(
+            f"a process that cuts patches died ({first_line(error)}), most likely for want of "
+            f"memory: lower dataset.num_workers, or use dataset.cache=disk; {kept}"
+        )
+    return None
