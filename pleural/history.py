@@ -17,6 +17,7 @@ from pleural.figures import Slice, contours, dice_curve
 from pleural.io.whole import write_whole
 from pleural.run_folder import RunFolder
 
+AVERAGED = ("loss", "dice")  # over the steps of an epoch
 MOST_SLICES = 8  # cases in the picture of the validation
 
 
@@ -46,6 +47,10 @@ class History(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.started = time.perf_counter() - (60 * self.rows[-1]["minutes"] if self.rows else 0)
 
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        for name in AVERAGED:  # or an epoch without a step would show those of the one before
+            trainer.callback_metrics.pop(f"train/{name}", None)
+
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.slices = []
 
@@ -74,7 +79,7 @@ class History(Callback):
                 "step": trainer.global_step,
                 "minutes": round((time.perf_counter() - self.started) / 60, 3),
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-                **{f"train_{name}": _of_epoch(trainer, name) for name in ("loss", "dice")},
+                **{f"train_{name}": _of_epoch(trainer, name) for name in AVERAGED},
                 **_validation_columns(module),
             }
         )

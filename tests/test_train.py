@@ -128,14 +128,15 @@ def test_the_kept_weights_give_the_reported_dice(finished):
     run_dir, _, given = finished
     net = UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05)
     net.load_state_dict(torch.load(run_dir / "best.pt", weights_only=True)["weights"])
-    segmenter = Segmenter([Trained(net, given["preprocess"], given["inference"], PATCH, 0.5)])
+    trained = Trained(net, given["preprocess"], given["inference"], PATCH, 0.5)
+    segmenter = Segmenter([trained], precision="32-true")
     record = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
     case = next(c for c in given["data"].cases() if c.name == record["cases"][0]["name"])
     scan, _ = case.load()
     mask = segmenter.segment(scan).mask
     assert mask.shape == scan.shape
     volume_ml = float(mask.array.sum() * mask.voxel_ml)
-    assert volume_ml == pytest.approx(record["cases"][0]["predicted_ml"], rel=0.02, abs=1)
+    assert volume_ml == pytest.approx(record["cases"][0]["predicted_ml"], rel=1e-3)
 
 
 def stop(run_dir):

@@ -137,7 +137,7 @@ def test_weights_are_read_without_running_anything(tmp_path):
         (lambda path: (path / "best.pt").unlink(), r"no weights \(best.pt\)"),
         (lambda path: (path / "run.json").unlink(), r"no record \(run.json\)"),
         (lambda path: (path / "run.json").write_text("{"), "cannot be read as JSON"),
-        (lambda path: (path / "best.pt").write_bytes(b"torn"), "weights cannot be read"),
+        (lambda path: (path / "best.pt").write_bytes(b"torn"), "best.pt: cannot be read"),
         (lambda path: (path / CONFIG).write_text("a: [1"), "is not the configuration"),
         (lambda path: (path / CONFIG).write_text("a: 1"), "is not the configuration"),
         (lambda path: edit(path, patch_size=3), "does not build"),
