@@ -241,7 +241,10 @@ def validation(data: Sequence[str], *overrides: str) -> dict[str, Any]:
     _, volumes = parts.pop("dataset").loaders([case], [case], preprocess, lambda sample: sample)
     names = ("net", "loss", "optimizer", "schedule", "inferer")
     module = Training(
-        **dict(zip(names, parts.values(), strict=True)), threshold=0.5, ema_decay=None
+        **dict(zip(names, parts.values(), strict=True)),
+        threshold=0.5,
+        ema_decay=None,
+        bad_loss="stop",
     )
     (batch,) = volumes
     seconds = []
