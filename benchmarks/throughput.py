@@ -239,7 +239,7 @@ def plot(medians: dict[str, Any]) -> Figure:
         "ours, the recipe's network": "same",
         "the original task's recipe": "reference",
     }
-    figure = Figure(figsize=(9, 3), dpi=120, layout="constrained")
+    figure = Figure(figsize=(9, 3.2), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     left = [0.0] * len(bars)
     for stage, colour in STAGES.items():
@@ -249,7 +249,7 @@ def plot(medians: dict[str, Any]) -> Figure:
     for row, end in enumerate(left):
         axes.text(end, row, f" {end:.0f} ms", va="center")
     axes.set(xlabel="milliseconds a training patch (two cores)", xlim=(0, 1.12 * max(left)))
-    axes.legend(ncols=3, frameon=False, fontsize=8, loc="lower right")
+    figure.legend(ncols=5, frameon=False, fontsize=8, loc="outside upper center")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
