@@ -85,6 +85,8 @@ def amount(value: float, units: tuple[str, ...], step: float) -> str:
 
 
 def hours(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.3g} h"
 
 
