@@ -5,60 +5,29 @@
 Kills a training with SIGKILL at random moments, every other time while it writes a random file
 (half of which is then on disk), resumes it each time, and compares its end to the last bit with
 that of an unbroken one. Starts pairs of trainings in the same second, which fill one cache
-together. Predicts many small studies in one process and watches its memory.
-Prints a table in Markdown. Some ten
-minutes.
+together. Predicts many small studies in one process and watches its memory. Prints a table in
+Markdown. Some ten minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import torch
+from broken import ROOT, TINY, outcome, same
 
 from pleural.run_folder import versions
 
-ROOT = Path(__file__).resolve().parents[1]
-RUN, KILLED = str(ROOT / "run.py"), str(ROOT / "tests" / "killed.py")
-SMALL = (
-    *("data.n_cases=3", "data.spacing_mm=[6,6,12]", "n_folds=3", "fold=0"),
-    *("preprocess.spacing_mm=[6,6,null]", "patch_size=[48,32,16]", "model.channels=[4,8]"),
-    *("dataset.steps_per_epoch=3", "dataset.cases_per_batch=1", "trainer.precision=32-true"),
-    *("trainer.enable_progress_bar=false",),
-)
+RUN, BROKEN = str(ROOT / "run.py"), str(ROOT / "benchmarks" / "broken.py")
+SMALL = (*TINY, "trainer.precision=32-true", "trainer.enable_progress_bar=false")
 EPOCHS = 40
 KILL_AFTER_S = (4.0, 20.0)  # from before its first line to after its last, on the machines at hand
 KILL_AT_FILE = (2, 120)
-
-
-def outcome(folder: Path) -> tuple[Any, ...]:
-    """All that a training ended with, but for how long it took."""
-    best, last = (torch.load(folder / n, weights_only=True) for n in ("best.pt", "last.ckpt"))
-    with (folder / "metrics.csv").open(encoding="utf-8") as file:
-        rows = [{k: v for k, v in row.items() if k != "minutes"} for row in csv.DictReader(file)]
-    cases = json.loads((folder / "run.json").read_text(encoding="utf-8"))["cases"]
-    return best, last["state_dict"], last["optimizer_states"], last["lr_schedulers"], rows, cases
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal to the last bit, however deeply nested."""
-    if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
 
 
 def started(folder: Path, *command: str) -> subprocess.Popen[bytes]:
@@ -80,7 +49,7 @@ def kills(root: Path, number: int, rng: random.Random) -> str:
             begun = (folder / "last.ckpt").exists()
             typed = [f"resume={folder}"] if begun else [*arguments, f"hydra.run.dir={folder}"]
             writing = n_killed % 2
-            command = [KILLED, str(rng.randint(*KILL_AT_FILE))] if writing else [RUN]
+            command = [BROKEN, str(rng.randint(*KILL_AT_FILE))] if writing else [RUN]
             process = started(root, *command, *typed)
             if not writing and n_killed < number:
                 try:
@@ -111,7 +80,7 @@ def pairs(root: Path, number: int) -> str:
 
 
 def soak(root: Path, number: int) -> str:
-    """Many links to three phantoms, predicted by one process."""
+    """Many links to one phantom, predicted by one process."""
     (scan,) = (root / "scans").glob("*/phantom_000/ct.nii.gz")
     (root / "many").mkdir()
     for i in range(number):
@@ -140,7 +109,7 @@ def _resident_mb(pid: int) -> float:
     return pages * 4096 / 2**20
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -148,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(argv)
+    options = parser.parse_args()
     print("| fault | tried | what became of it |\n|---|---|---|", flush=True)
     with TemporaryDirectory() as place:
         root = Path(place)

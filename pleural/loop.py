@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pleural.chance import seed_of
 from pleural.dice import dice
+from pleural.draws import process
 from pleural.errors import InputError
 from pleural.model import tuned
 from pleural.prepared import Sample
@@ -173,8 +174,9 @@ def _forgetting_average(
 
 def _over_all_processes(dices: dict[str, float]) -> dict[str, float]:
     """One process' cases and all the others', the same everywhere."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+    _, n_processes = process()
+    if n_processes == 1:
         return dices
-    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    gathered: list[Any] = [None] * n_processes
     torch.distributed.all_gather_object(gathered, dices)
     return {name: value for part in gathered for name, value in part.items()}

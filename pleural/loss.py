@@ -19,7 +19,7 @@ class DiceBCE(nn.Module):
         dice_over: ``batch``: Dice over all patches of a batch together, in which a large effusion
             outweighs small ones and what is invented elsewhere; ``patch``: the mean of each
             patch's own; ``effusion``: over all patches with effusion together, and each without
-            by itself, as many as there are of either.
+            by itself, weighed by their numbers.
         smooth: voxels that count as found in every patch (or batch). With few or none, a patch
             without effusion costs 1 whatever is predicted in it; with many, small effusions cost
             little.

@@ -71,9 +71,9 @@ def predict(
     if identifiers not in ("drop", "keep"):
         raise InputError(f"task.identifiers is drop or keep; got {identifiers!r}")
     every_case = data.cases()
-    cases = every_case if shards == 1 else share(every_case, shard, shards)
+    cases = share(every_case, shard, shards)
     place = Path(run_dir if shards == 1 else shared_dir).absolute()
-    folder = PredictionFolder(place, "" if shards == 1 else part(shard, shards))
+    folder = PredictionFolder(place, part(shard, shards))
     exposures = [Exposure.of(run, cases) for run in runs_in(runs)]
     asked = {
         "mirror": "".join(sorted(mirror or "")),

@@ -16,6 +16,7 @@ import yaml
 
 from pleural.errors import InputError, missing_package
 from pleural.io.whole import read_json, write_table, write_text
+from pleural.sweep import quoted
 
 RUN = Path(__file__).parents[1] / "run.py"
 NOT_SHARED = re.compile(r"(task|name|fold|run_dir|debug|hydra)\b")  # of what was typed
@@ -150,7 +151,7 @@ def _tried(
 
 def _trained(place: Path, settings: Sequence[str]) -> tuple[float | None, str]:
     """The Dice of one training, or why there is none."""
-    quiet = ["trainer.enable_progress_bar=false", f"hydra.run.dir='{place}'"]
+    quiet = ["trainer.enable_progress_bar=false", f"hydra.run.dir={quoted(place)}"]
     done = subprocess.run(
         [sys.executable, str(RUN), *settings, *quiet], capture_output=True, text=True
     )

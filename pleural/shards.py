@@ -11,15 +11,21 @@ from pleural.prediction_folder import PredictionFolder
 
 
 def share(cases: Sequence[Case], shard: int | None, shards: int) -> Sequence[Case]:
-    """Every so many of them, so that shards have large and small, old and new studies alike."""
+    """Every so many of them, so that shards have large and small, old and new studies alike.
+
+    Raises:
+        InputError: there is no such shard.
+    """
+    if shards == 1:
+        return cases
     if shards < 1 or shard is None or not 0 <= shard < shards:
         raise InputError(f"task.shard is one of 0 to task.shards - 1; got {shard} of {shards}")
     return cases[shard::shards]
 
 
 def part(shard: int | None, shards: int) -> str:
-    """What the names of a shard's own tables end with."""
-    return f"_{shard}_of_{shards}"
+    """What the names of a shard's own tables end with; nothing where one does it all."""
+    return "" if shards == 1 else f"_{shard}_of_{shards}"
 
 
 def gathered(place: Path, cases: Sequence[Case], shards: int) -> str:

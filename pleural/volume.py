@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 AXIS_CODES = (("L", "R"), ("P", "A"), ("I", "S"))
 OBLIQUE_TOLERANCE_VOXELS = 0.01
-SPACING_RANGE_MM = (0.05, 20.0)  # of a CT
-MOST_VOXELS = 4096 * 1024**2  # 4096 slices of 1024²: a file that claims more is damaged, or no scan
 
 
 @dataclass(frozen=True, eq=False)

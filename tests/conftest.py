@@ -1,5 +1,8 @@
 """What several test files share."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from benchmarks.broken import ROOT, TINY
 from pleural.data.case import Case
 from pleural.data.phantom import Phantom
 from pleural.data.split import Split
@@ -17,7 +21,7 @@ from pleural.judgement import described
 from pleural.run_folder import CONFIG, RunFolder
 from pleural.volume import Volume
 
-ROOT = Path(__file__).resolve().parents[1]
+SMALL = [*TINY, "epochs=4", "trainer.precision=32-true", "trainer.enable_progress_bar=false"]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
@@ -118,3 +122,25 @@ def write_run(
     run.save_best(weights, epoch=0, val_dice=None)
     run.save_record({"split": described(Split([*training], [*validation], []))})
     return path
+
+
+def typed(script: str, *arguments: str) -> list[str]:
+    """The command of a script of ours."""
+    return [sys.executable, str(ROOT / script), *arguments]
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """As if typed in ``folder``, which gets the outputs."""
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def begun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A training in ``folder / "run"`` that has its first epoch behind it."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        typed("run.py", *arguments), cwd=folder, stdout=pipe, stderr=pipe, text=True
+    )
+    while not (folder / "run" / "last.ckpt").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    return process

@@ -212,9 +212,11 @@ def test_any_value_of_any_tag(edited, keyword, raw, everywhere):
         if start >= 0:
             (size,) = struct.unpack_from("<H", content, start + 6)
             file.write_bytes(content[:start] + element + content[start + 8 + size :])
-    outcome(hit[0].parent)
-    for file in hit:
-        file.write_bytes(edited[file])
+    try:
+        outcome(hit[0].parent)
+    finally:
+        for file in hit:
+            file.write_bytes(edited[file])
 
 
 def test_what_the_mutations_found(edited) -> None:

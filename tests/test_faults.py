@@ -1,62 +1,23 @@
 """What is promised where something breaks: each test breaks it on purpose."""
 
-import csv
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from benchmarks.broken import outcome, same
 from pleural.command import resumed
 from pleural.errors import InputError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SMALL, begun, run, typed
 
-SMALL = [
-    *("data.n_cases=3", "data.spacing_mm=[6,6,12]", "n_folds=3", "fold=0"),
-    *("preprocess.spacing_mm=[6,6,null]", "patch_size=[48,32,16]", "model.channels=[4,8]"),
-    *("dataset.steps_per_epoch=3", "dataset.cases_per_batch=1", "epochs=4"),
-    *("trainer.enable_progress_bar=false", "trainer.precision=32-true"),
-]
 RUN = "hydra.run.dir=run"
-
-
-def typed(script: str, *arguments: str) -> list[str]:
-    return [sys.executable, str(ROOT / script), *arguments]
-
-
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-
-
-def outcome(folder: Path):
-    """All that a training ended with, but for how long it took."""
-    best, last = (
-        torch.load(folder / name, map_location="cpu", weights_only=True)
-        for name in ("best.pt", "last.ckpt")
-    )
-    with (folder / "metrics.csv").open(encoding="utf-8") as file:
-        rows = [{k: v for k, v in row.items() if k != "minutes"} for row in csv.DictReader(file)]
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    states = [last["state_dict"], last["optimizer_states"], last["lr_schedulers"]]
-    return best, states, rows, record["cases"], record["finished"]
-
-
-def same(a, b) -> bool:
-    """Equal to the last bit, however deeply nested."""
-    if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +43,7 @@ def test_a_training_killed_while_it_writes_ends_as_if_it_had_not_been(unbroken, 
     arguments, wanted = unbroken
     n_kills, command = 0, arguments
     for at in (2, 5, 8, 7, 6, 9, 100):
-        done = run(tmp_path, *typed("tests/killed.py", str(at), *command))
+        done = run(tmp_path, *typed("benchmarks/broken.py", str(at), *command))
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
@@ -92,18 +53,6 @@ def test_a_training_killed_while_it_writes_ends_as_if_it_had_not_been(unbroken, 
     assert done.returncode == 0, done.stderr
     assert n_kills >= 4
     assert same(outcome(tmp_path / "run"), wanted)
-
-
-def begun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A training that has its first epoch behind it."""
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        typed("run.py", *arguments), cwd=folder, stdout=pipe, stderr=pipe, text=True
-    )
-    while not (folder / "run" / "last.ckpt").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    return process
 
 
 def told(process: subprocess.Popen[str]) -> str:

@@ -15,7 +15,10 @@ LAYERS = [
         *("statistics", "chance"),
     ],
     ["settings", "inference", "loss", "draws"],
-    ["io.whole", "io.dicom_write", "io.find", "anatomy", "metrics", "summaries", "summary_text"],
+    [
+        *("io.whole", "io.dicom_write", "io.find", "io.plausible"),
+        *("anatomy", "metrics", "summaries", "summary_text"),
+    ],
     ["io.dicom_geometry", "io.dicom_header", "io.nifti", "io.archive"],
     ["io.dicom"],
     ["io.dicom_seg"],

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import ROOT
-from tests.test_faults import SMALL, begun, outcome, run, same, typed
+from benchmarks.broken import outcome, same
+from tests.conftest import ROOT, SMALL, begun, run, typed
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_gloo_available(), reason="torch was built without gloo"

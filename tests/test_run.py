@@ -13,13 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from benchmarks.broken import TINY
+from tests import conftest
+from tests.conftest import ROOT, typed
 
-SMALL = [
-    *("data.n_cases=3", "data.spacing_mm=[6,6,12]", "n_folds=3", "fold=0"),
-    *("preprocess.spacing_mm=[6,6,null]", "patch_size=[48,32,16]", "model.channels=[4,8]"),
-    *("dataset.steps_per_epoch=3", "dataset.cases_per_batch=1", "epochs=2"),
-]
+SMALL = [*TINY, "epochs=2"]
 
 
 @pytest.fixture
@@ -29,8 +27,7 @@ def data(phantom_root) -> str:
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`python run.py ...` as if typed in ``folder``, which gets the outputs."""
-    command = [sys.executable, str(ROOT / "run.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return conftest.run(folder, *typed("run.py", *arguments))
 
 
 def test_the_default_task_trains_and_tells(tmp_path, phantoms, data):

@@ -10,8 +10,7 @@ from hydra import compose, initialize_config_dir
 from pleural import search as searching
 from pleural.errors import InputError
 from pleural.search import search
-from tests.conftest import ROOT
-from tests.test_faults import SMALL, run, typed
+from tests.conftest import ROOT, SMALL, run, typed
 
 SPACE = [{"key": "loss.pos_weight", "low": 1.0, "high": 5.0}]
 

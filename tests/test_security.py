@@ -14,8 +14,7 @@ from pleural.errors import InputError
 from pleural.prepared import OnDisk, Prepare
 from pleural.preprocess import ChestCT
 from pleural.run_folder import RunFolder
-from tests.conftest import ROOT, write_run
-from tests.test_faults import SMALL, run, typed
+from tests.conftest import ROOT, SMALL, run, typed, write_run
 
 SECRETS = {
     "PatientName": "Geheim^Erika",

@@ -12,7 +12,6 @@ settings of the training are passed on, as in `... --minutes 10 experiment=quick
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from folds import POOR_MASKS, ROOT, Trainings, budget_of, made_with
 
+from pleural.io.whole import read_table
 from pleural.statistics import mean
 
 COLUMNS = ("dice", "nsd", "sensitivity", "precision", "reference_ml", "predicted_ml")
@@ -36,8 +36,7 @@ def judged(name: str, runs: Path, data: Sequence[str]) -> list[dict[str, str]]:
     run("task=predict", *data, f"name={name}", f"task.runs={runs}", "task.held_out=true")
     run("task=evaluate", *data, f"name={name}", f"task.predictions={predictions}")
     run("task=report", f"name={name}", f"task.run={evaluation}")
-    with (evaluation / "cases.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["reader"] == "model"]
+    rows = [row for row in read_table(evaluation / "cases.csv") if row["reader"] == "model"]
     return sorted(rows, key=lambda row: row["name"])
 
 

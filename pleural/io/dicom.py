@@ -6,7 +6,6 @@ how they lie.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,13 @@ from pleural.io.dicom_geometry import (
     affine_of,
     check_alike,
     check_places,
-    check_spacing,
     listed,
 )
 from pleural.io.dicom_header import IDENTIFIERS, number, numbers, read_header, word
 from pleural.io.dicom_write import write_series
 from pleural.io.find import slice_files
-from pleural.volume import MOST_VOXELS, Volume
+from pleural.io.plausible import check_size, check_spacing
+from pleural.volume import Volume
 
 __all__ = ["identifiers", "read", "write_series"]
 
@@ -58,8 +57,6 @@ def read(folder: str | Path) -> Volume:
 
 def identifiers(folder: str | Path) -> dict[str, str]:
     """Who and when, as the series in ``folder`` has it; empty where its header does not say.
-
-    The only place that reads them: nothing else here can tell them on.
 
     Raises:
         InputError: as :func:`read`, but for what is wrong with the pixels.
@@ -172,11 +169,7 @@ def _padding(path: Path, header: pydicom.Dataset) -> float:
 def _hounsfield(slices: list[Slice]) -> np.ndarray:
     """``(X, Y, Z)`` in HU, int16 until a slice needs float32."""
     shape = *(int(n) for n in slices[0].size), len(slices)
-    if math.prod(shape) > MOST_VOXELS:
-        size = " x ".join(str(n) for n in shape)
-        raise InputError(
-            f"{slices[0].path.parent}: its headers claim {size} voxels, larger than any CT scan"
-        )
+    check_size(slices[0].path.parent, shape)
     volume = np.empty(shape, dtype=np.int16, order="F")
     for z, one in enumerate(slices):
         hu = _slice_hu(_stored(one.path), one)

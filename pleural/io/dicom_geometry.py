@@ -14,7 +14,7 @@ import numpy as np
 
 from pleural.errors import InputError
 from pleural.io.dicom_write import LPS_TO_RAS
-from pleural.volume import SPACING_RANGE_MM
+from pleural.io.plausible import check_spacing
 
 MIN_SLICES = 3  # with fewer there is no second step between slices to check the first against
 PIXEL_SPACING_TOLERANCE_MM = 1e-4
@@ -39,13 +39,6 @@ class Slice:
     @property
     def normal(self) -> np.ndarray:
         return np.cross(*self.axes)
-
-
-def check_spacing(path: Path, name: str, spacing_mm: np.ndarray) -> None:
-    low, high = SPACING_RANGE_MM
-    if spacing_mm.min() < low or spacing_mm.max() > high:
-        found = " x ".join(f"{s:g}" for s in spacing_mm)
-        raise InputError(f"{path}: {name} of {found} mm; a CT has {low:g} to {high:g} mm")
 
 
 def check_alike(folder: Path, slices: list[Slice]) -> None:

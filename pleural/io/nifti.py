@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from pleural.errors import InputError, first_line
+from pleural.io.plausible import check_size, check_spacing
 from pleural.io.whole import write_whole
-from pleural.volume import MOST_VOXELS, SPACING_RANGE_MM, Volume
+from pleural.volume import Volume
 
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by NIfTI's code: unknown, metre, mm, micron
 PLACE_FIELDS = (
@@ -38,9 +38,7 @@ def read(path: str | Path) -> Volume:
         stored = np.dtype(image.header.get_data_dtype())
         if stored.names or stored.kind not in "iuf":
             raise InputError(f"{path}: voxels of type {stored} are no HU values and no mask")
-        if math.prod(image.shape) > MOST_VOXELS:
-            size = " x ".join(str(n) for n in image.shape)
-            raise InputError(f"{path}: claims {size} voxels, larger than any CT scan (damaged?)")
+        check_size(path, image.shape)
         array = _scaled(image.dataobj)
     except InputError:
         raise
@@ -53,10 +51,7 @@ def read(path: str | Path) -> Volume:
         volume = Volume(array, affine)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
-    low, high = SPACING_RANGE_MM
-    if min(volume.spacing_mm) < low or max(volume.spacing_mm) > high:
-        found = " x ".join(f"{mm:g}" for mm in volume.spacing_mm)
-        raise InputError(f"{path}: voxels of {found} mm; a CT has {low:g} to {high:g} mm")
+    check_spacing(path, "voxels", volume.spacing_mm)
     return volume
 
 

@@ -45,9 +45,13 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file by their columns."""
+    """The rows of a CSV file by their columns, as text.
+
+    Raises:
+        OSError, ValueError, csv.Error: there is no such file, or it is no table.
+    """
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return list(csv.DictReader(file, strict=True))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pleural.errors import InputError, first_line
+from pleural.io.whole import read_table
 
 IDENTIFIERS = ("patient_name", "patient_id", "birth_date", "study_date", "accession_number")
 TEXT = ("name", "patient", "reader", "band", "size", "image", "reason", *IDENTIFIERS)
@@ -76,11 +77,7 @@ def read(path: Path) -> list[dict[str, Any]]:
         InputError: there is no such file, or a field holds what does not belong there.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                {key: _value(key, text) for key, text in line.items()}
-                for line in csv.DictReader(file, strict=True)
-            ]
+        return [{key: _value(key, text) for key, text in line.items()} for line in read_table(path)]
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a table ({first_line(error)})") from error
 
