@@ -87,11 +87,12 @@ def soak(root: Path, number: int) -> str:
         (root / "many" / f"scan_{i:04d}.nii.gz").symlink_to(scan)
     data = ["data=folder", f"data.root={root / 'many'}", f"task.runs={root / 'whole'}"]
     process = started(root, RUN, "task=predict", "name=soak", *data)
-    studies, peaks_mb = root / "outputs" / "predict" / "soak" / "studies", {}
+    studies = root / "outputs" / "predict" / "soak" / "studies"
+    peaks_mb: dict[int, float] = {}
     while process.poll() is None:
         time.sleep(0.2)
         done = len(list(studies.glob("*.json"))) if studies.is_dir() else 0
-        peaks_mb[done] = _resident_mb(process.pid) or peaks_mb.get(done, 0)
+        peaks_mb[done] = max(peaks_mb.get(done, 0.0), _resident_mb(process.pid))
     assert process.returncode == 0
     first = max(mb for done, mb in peaks_mb.items() if done <= number // 10)
     last = max(mb for done, mb in peaks_mb.items() if done >= number - number // 10)
