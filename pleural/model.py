@@ -171,15 +171,15 @@ class DeeplySupervised(nn.Module):
 
 
 class InstanceNorm(nn.InstanceNorm3d):
-    """The same values in a quarter of the time on a CPU, where torch's own reorders the memory.
+    """The same on a CPU, in a quarter of the time, and with right gradients.
 
-    Each patch is a batch of its own to ``batch_norm``, which takes channels last as they are. No
-    running statistics are kept.
+    Each patch is a batch of its own to ``batch_norm``, which takes channels last as they are; torch
+    2.13's own instance norm reorders the memory, and its gradient has nothing to do with the truth
+    where that of its result comes with the channels last. No running statistics are kept.
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        last = features.is_contiguous(memory_format=torch.channels_last_3d)
-        if not last or features.shape[1] == 1 or not _eager_on_cpu(features):
+        if not _eager_on_cpu(features):
             return super().forward(features)
         normed = [
             batch_norm(patch, None, None, self.weight, self.bias, training=True, eps=self.eps)
