@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -42,12 +41,9 @@ class DiceBCE(nn.Module):
         if dice_over not in ("batch", "patch", "effusion"):
             raise InputError(f"dice_over is batch, patch or effusion; got {dice_over!r}")
         self.dice_over = dice_over
-        self.dice_together, self.dice_of_each = (
-            DiceLoss(sigmoid=True, batch=batch, soft_label=True, smooth_nr=smooth, smooth_dr=smooth)
-            for batch in (True, False)
-        )
         self.dice_weight = dice_weight
         self.bce_weight = bce_weight
+        self.smooth = smooth
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -58,12 +54,22 @@ class DiceBCE(nn.Module):
         return loss
 
     def _dice(self, logits: Tensor, target: Tensor) -> Tensor:
-        if self.dice_over == "batch":
-            return self.dice_together(logits, target)
-        if self.dice_over == "patch":
-            return self.dice_of_each(logits, target)
-        has = target.flatten(1).any(dim=1)
-        parts = [(self.dice_together, has), (self.dice_of_each, ~has)]
-        return sum(
-            of.float().mean() * dice(logits[of], target[of]) for dice, of in parts if of.any()
+        """The term, from sums over each patch, so that no way to combine them costs more."""
+        probability = logits.sigmoid()
+        predicted, wanted, differing = (
+            values.flatten(1).sum(dim=1)
+            for values in (probability, target, (probability - target).abs())
         )
+        total = predicted + wanted
+        if self.dice_over == "batch":
+            return self._lacking(differing.sum(), total.sum())
+        of_each = self._lacking(differing, total)
+        if self.dice_over == "patch":
+            return of_each.mean()
+        has = wanted > 0
+        together = self._lacking(differing[has].sum(), total[has].sum())
+        return torch.where(has, together, of_each).mean()
+
+    def _lacking(self, differing: Tensor, total: Tensor) -> Tensor:
+        """What a Dice lacks to 1."""
+        return differing / (total + self.smooth)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from monai.losses import DiceLoss
 
 from pleural.errors import InputError
 from pleural.loss import DiceBCE
@@ -54,6 +55,18 @@ def test_soft_targets_are_best_met_by_themselves():
     at_target = only_dice(torch.logit(occupancy, eps=1e-6), occupancy)
     at_mask = only_dice(40 * ((occupancy > 0.5).float() - 0.5), occupancy)
     assert at_target < 1e-3 < at_mask
+
+
+@pytest.mark.parametrize("dice_over", ["batch", "patch"])
+def test_dice_agrees_with_an_independent_implementation(dice_over):
+    torch.manual_seed(0)
+    logits, target = 3 * torch.randn(3, 1, 8, 8, 8), patches(batch=3) * torch.rand(3, 1, 8, 8, 8)
+    target[1] = 0
+    monais = DiceLoss(
+        sigmoid=True, soft_label=True, batch=dice_over == "batch", smooth_nr=5, smooth_dr=5
+    )
+    ours = loss(bce_weight=0, dice_over=dice_over, smooth=5)
+    torch.testing.assert_close(ours(logits, target), monais(logits, target))
 
 
 def test_a_patch_without_effusion_does_not_hide_the_others_in_a_batch():
