@@ -65,7 +65,8 @@ def described(split: Split) -> dict[str, list[dict[str, Any]]]:
         ]
         for part, cases in used.items()
     }
-    parts["unlabelled"] = [{"name": c.name, "patient": c.patient} for c in split.unlabelled]
+    for part, cases in (("unlabelled", split.unlabelled), ("distrusted", split.distrusted)):
+        parts[part] = [{"name": case.name, "patient": case.patient} for case in cases]
     return parts
 
 

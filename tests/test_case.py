@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pleural.data.case import Case, natural, negatives
+from pleural.data.case import Case, marked, natural
 from pleural.errors import Findings, InputError
 from pleural.io import dicom, nifti
 from pleural.volume import Volume
@@ -237,20 +237,22 @@ def cases(*names: str) -> list[Case]:
         (12, ["12"]),
     ],
 )
-def test_patterns_of_negatives(patterns: list[str], found: list[str]) -> None:
+def test_patterns_of_negatives_and_distrusted(patterns: list[str], found: list[str]) -> None:
     """A word alone is one pattern, and what YAML took for a number is a name."""
     given = cases("anna_1", "healthy_1", "healthy_2", "12")
-    marked = negatives(given, patterns)
-    assert [case.name for case in marked if case.negative] == found
-    assert [replace(case, negative=False) for case in marked] == given
+    found_cases = marked(given, negatives=patterns, distrusted=[])
+    assert [case.name for case in found_cases if case.negative] == found
+    assert [replace(case, negative=False) for case in found_cases] == given
+    doubted = marked(given, negatives=[], distrusted=patterns)
+    assert [case.name for case in doubted if case.distrusted] == found
+    assert [replace(case, distrusted=False) for case in doubted] == given
 
 
-def test_a_pattern_of_negatives_that_fits_nothing_is_refused() -> None:
-    for patterns in (["anna_*", "ANNA_*"], "ANNA_*"):
-        with pytest.raises(
-            InputError, match=r"data\.negatives: 'ANNA_\*' fits none of the 2 cases"
-        ):
-            negatives(cases("anna_1", "bert_1"), patterns)
+@pytest.mark.parametrize("patterns", [["anna_*", "ANNA_*"], "ANNA_*"])
+@pytest.mark.parametrize("key", ["negatives", "distrusted"])
+def test_a_pattern_that_fits_nothing_is_refused(key: str, patterns: str | list[str]) -> None:
+    with pytest.raises(InputError, match=rf"data\.{key}: 'ANNA_\*' fits none of the 2 cases"):
+        marked(cases("anna_1", "bert_1"), **{"negatives": [], "distrusted": [], key: patterns})
 
 
 def test_the_hash_is_that_of_the_content_wherever_it_lies(make: MakeCase, tmp_path: Path) -> None:

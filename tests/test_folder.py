@@ -348,4 +348,5 @@ def test_the_yaml_repeats_the_constructor_in_names_and_defaults() -> None:
     assert isinstance(conf, dict)
     assert conf.pop("_target_") == f"{Folder.__module__}.{Folder.__name__}"
     assert list(conf) == [field.name for field in fields(Folder)]
-    assert Folder("???") == Folder(**{**conf, "negatives": tuple(conf["negatives"])})
+    patterns = {key: tuple(conf[key]) for key in ("negatives", "distrusted")}
+    assert Folder("???") == Folder(**{**conf, **patterns})

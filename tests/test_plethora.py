@@ -126,4 +126,5 @@ def test_the_yaml_repeats_the_constructor_in_names_and_defaults() -> None:
     assert isinstance(conf, dict)
     assert conf.pop("_target_") == f"{Plethora.__module__}.{Plethora.__name__}"
     assert list(conf) == [field.name for field in fields(Plethora)]
-    assert Plethora("???") == Plethora(**{**conf, "negatives": tuple(conf["negatives"])})
+    patterns = {key: tuple(conf[key]) for key in ("negatives", "distrusted")}
+    assert Plethora("???") == Plethora(**{**conf, **patterns})

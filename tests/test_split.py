@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,18 @@ def test_unlabelled_cases_are_listed_apart() -> None:
         "training (2): P0, P1\nvalidation (0): none\nunlabelled (2): U0, P9"
     )
     assert "unlabelled" not in str(split(cases(0, 100), "all", 2, seed=0))
+
+
+def test_distrusted_cases_validate_in_their_fold_and_never_train() -> None:
+    given = [*cases(0, 100), replace(case("P2"), distrusted=True)]
+    vars(given[2])["volume_ml"] = 0
+    parts = all_folds(given, n_folds=3)
+    assert sorted(names([c for part in parts for c in part.validation])) == ["P0", "P1", "P2"]
+    for part in parts:
+        assert "P2" not in names(part.training)
+        validates = "P2" in names(part.validation)
+        assert names(part.distrusted) == ([] if validates else ["P2"])
+    assert str(split(given, "all", 3, seed=0)).endswith("validation (0): none\ndistrusted (1): P2")
 
 
 @pytest.mark.parametrize(

@@ -130,4 +130,5 @@ def test_the_yaml_repeats_the_constructor_in_names_and_defaults() -> None:
     assert isinstance(conf, dict)
     assert conf.pop("_target_") == f"{Table.__module__}.{Table.__name__}"
     assert list(conf) == [field.name for field in fields(Table)]
-    assert Table("???") == Table(**{**conf, "negatives": tuple(conf["negatives"])})
+    patterns = {key: tuple(conf[key]) for key in ("negatives", "distrusted")}
+    assert Table("???") == Table(**{**conf, **patterns})

@@ -20,6 +20,7 @@ from pleural.data.plethora import Plethora
 
 VARIANTS: dict[str, list[str]] = {
     "default": [],
+    "no_poor_masks": [f"data.distrusted=[{','.join(POOR_MASKS)}]"],
     "no_effusions": ["augmentation.transforms.1.prob=0"],
     "more_effusions": ["augmentation.transforms.1.prob=0.8"],
     "no_consolidations": ["augmentation.transforms.0.prob=0"],

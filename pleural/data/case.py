@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -39,6 +39,7 @@ class Case:
         mask: the reference effusion; ``None`` for an unlabelled case, which is not a negative one.
         readers: masks of further readers by name, for comparison with the reference.
         negative: known to be free of effusion, so that an empty (or no) mask is right.
+        distrusted: its mask is too poor to learn from; what is predicted is still held against it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Case:
     mask: Path | None = None
     readers: Mapping[str, Path] = field(default_factory=dict)
     negative: bool = False
+    distrusted: bool = False
 
     @property
     def labelled(self) -> bool:
@@ -126,26 +128,29 @@ class Case:
         return placed
 
 
-def negatives(cases: Iterable[Case], patterns: str | Sequence[str]) -> list[Case]:
-    """The cases again, with those whose name or patient fits one of ``patterns`` marked negative.
+def marked(
+    cases: Sequence[Case], negatives: str | Sequence[str], distrusted: str | Sequence[str]
+) -> list[Case]:
+    """The cases again, those that fit a pattern marked as negative or distrusted.
 
-    Patterns are shell patterns such as ``"healthy_*"``; upper and lower case differ.
+    Patterns are shell patterns such as ``"healthy_*"``, of names or patients; upper and lower case
+    differ.
 
     Raises:
         InputError: a pattern fits no case.
     """
-    cases = list(cases)
-    negative: set[str] = set()
-    for pattern in as_names(patterns):
-        fitting = {
-            case.name
-            for case in cases
-            if fnmatchcase(case.name, pattern) or fnmatchcase(case.patient, pattern)
-        }
-        if not fitting:
-            raise InputError(f"data.negatives: {pattern!r} fits none of the {len(cases)} cases")
-        negative |= fitting
-    return [replace(case, negative=True) if case.name in negative else case for case in cases]
+    free, poor = as_names(negatives), as_names(distrusted)
+    for key, patterns in (("negatives", free), ("distrusted", poor)):
+        for pattern in patterns:
+            if not any(_fits(case, [pattern]) for case in cases):
+                raise InputError(f"data.{key}: {pattern!r} fits none of the {len(cases)} cases")
+    return [
+        replace(case, negative=_fits(case, free), distrusted=_fits(case, poor)) for case in cases
+    ]
+
+
+def _fits(case: Case, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, p) for p in patterns for name in (case.name, case.patient))
 
 
 def as_names(given: str | int | Sequence[str | int]) -> list[str]:

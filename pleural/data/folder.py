@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 from unicodedata import normalize
 
-from pleural.data.case import Case, natural, negatives
+from pleural.data.case import Case, marked, natural
 from pleural.errors import Findings, InputError
 from pleural.io import find
 
@@ -41,6 +41,7 @@ class Folder:
     Args:
         root: laid out in one of the ways of ``LAYOUT``; the first that fits is taken.
         negatives: a shell pattern, or several, of cases known to be free of effusion.
+        distrusted: the same, of cases whose masks are too poor to learn from.
         patient_pattern: regular expression with one group, searched in the name of each case; what
             the group holds is the patient, so that several studies of one patient stay together.
             ``None``: each entry is a patient of its own.
@@ -63,6 +64,7 @@ class Folder:
 
     root: str | Path
     negatives: str | Sequence[str] = ()
+    distrusted: str | Sequence[str] = ()
     patient_pattern: str | None = None
 
     def cases(self) -> list[Case]:
@@ -91,7 +93,7 @@ class Folder:
             Case(name, patients[name], one.images[0], mask=next(iter(one.masks), None))
             for name, one in found.items()
         ]
-        return negatives(cases, self.negatives)
+        return marked(cases, self.negatives, self.distrusted)
 
     def _patients(self, found: Mapping[str, _Found], findings: list[str]) -> dict[str, str]:
         """The patient of each case; names that the pattern does not fit go to the findings."""

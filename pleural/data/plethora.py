@@ -10,7 +10,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import ClassVar
 
-from pleural.data.case import Case, natural, negatives
+from pleural.data.case import Case, marked, natural
 from pleural.errors import Findings, InputError
 from pleural.io import find
 
@@ -32,6 +32,7 @@ class Plethora:
             modalities and scouts are passed over. May be the same folder as ``masks``.
         masks: searched at any depth for the masks of effusions.
         negatives: a shell pattern, or several, of patients known to be free of effusion.
+        distrusted: the same, of patients whose masks are too poor to learn from.
     """
 
     LAYOUT: ClassVar[str] = cleandoc("""
@@ -45,6 +46,7 @@ class Plethora:
     images: str = "subset"
     masks: str = "subset_masks"
     negatives: str | Sequence[str] = ()
+    distrusted: str | Sequence[str] = ()
 
     def cases(self) -> list[Case]:
         """The cases in natural order.
@@ -63,7 +65,7 @@ class Plethora:
         if findings := [*_scan_findings(patients), *_mask_findings(reviewed, patients)]:
             raise Findings(f"{self.root} cannot be used:", sorted(findings, key=natural))
         cases = [_case(name, patients[name], reviewed.get(name, {})) for name in patients]
-        return negatives(cases, self.negatives)
+        return marked(cases, self.negatives, self.distrusted)
 
     def _folder(self, name: str) -> Path:
         folder = Path(self.root).expanduser() / name

@@ -15,16 +15,17 @@ BANDS_ML = (0.0, 50.0, 200.0, 500.0)  # a patient's stratum: how many of these i
 
 @dataclass(frozen=True)
 class Split:
-    """Cases to train on, to validate on, and those left out because nobody labelled them."""
+    """Cases to train on, to validate on, and those left out for want of a (good) mask."""
 
     training: list[Case]
     validation: list[Case]
     unlabelled: list[Case]
+    distrusted: list[Case]
 
     def __str__(self) -> str:
         rows = [("training", self.training), ("validation", self.validation)]
-        if self.unlabelled:
-            rows.append(("unlabelled", self.unlabelled))
+        left_out = [("unlabelled", self.unlabelled), ("distrusted", self.distrusted)]
+        rows += [(name, cases) for name, cases in left_out if cases]
         return "\n".join(f"{name} ({len(cases)}): {_names(cases)}" for name, cases in rows)
 
 
@@ -35,7 +36,7 @@ def split(
     seed: int,
     validation: str | Sequence[str] | None = None,
 ) -> Split:
-    """One fold of a cross-validation.
+    """One fold of a cross-validation. Distrusted cases never train, but validate in their fold.
 
     Args:
         fold: 0 to ``n_folds - 1``: the fold that validates; ``"all"``: every case trains.
@@ -64,10 +65,14 @@ def split(
             raise InputError(f"fold is 0 to {n_folds - 1}, or all; got {fold!r}")
         folds = folds_of(labelled, n_folds, seed)
         chosen = {patient for patient, its_fold in folds.items() if its_fold == fold}
-    training = [case for case in labelled if case.patient not in chosen]
+    others = [case for case in labelled if case.patient not in chosen]
+    training = [case for case in others if not case.distrusted]
+    distrusted = [case for case in others if case.distrusted]
     if not training:
-        raise InputError(f"all {len(labelled)} labelled cases validate: nothing to train on")
-    return Split(training, [c for c in labelled if c.patient in chosen], unlabelled)
+        but = f", or are distrusted ({_names(distrusted)})" if distrusted else ""
+        raise InputError(f"all {len(labelled)} labelled cases validate{but}: nothing to train on")
+    validating = [case for case in labelled if case.patient in chosen]
+    return Split(training, validating, unlabelled, distrusted)
 
 
 def folds_of(cases: Sequence[Case], n_folds: int, seed: int) -> dict[str, int]:

@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import ClassVar
 
-from pleural.data.case import Case, natural, negatives
+from pleural.data.case import Case, marked, natural
 from pleural.errors import Findings, InputError
 from pleural.io import find
 
@@ -35,6 +35,7 @@ class Table:
         path: the CSV file.
         root: what relative paths start from; ``None``: the folder of the CSV file.
         negatives: a shell pattern, or several, of cases or patients known to be free of effusion.
+        distrusted: the same, of cases or patients whose masks are too poor to learn from.
     """
 
     LAYOUT: ClassVar[str] = cleandoc("""
@@ -49,6 +50,7 @@ class Table:
     path: str | Path
     root: str | Path | None = None
     negatives: str | Sequence[str] = ()
+    distrusted: str | Sequence[str] = ()
 
     def cases(self) -> list[Case]:
         """The cases in natural order of their names.
@@ -70,7 +72,7 @@ class Table:
         if not cases:
             raise InputError(f"{path}: no rows below the header")
         ordered = sorted(cases.values(), key=lambda case: natural(case.name))
-        return negatives(ordered, self.negatives)
+        return marked(ordered, self.negatives, self.distrusted)
 
 
 def _rows(path: Path, findings: list[str]) -> dict[int, dict[str, str]]:
