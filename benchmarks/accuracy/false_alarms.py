@@ -47,12 +47,13 @@ def main() -> None:
     parser.add_argument("--root", required=True, help="folder of the scans, as for data=plethora")
     parser.add_argument("--runs", required=True, help="folder of the folds' run folders")
     parser.add_argument("--phantoms", type=int, default=10)
+    parser.add_argument("--mirror", default="", help="axes, as for task.mirror")
     options = parser.parse_args()
     cases = {case.name: case for case in Plethora(options.root).cases()}
     scans = {f"phantom {i}": chest((SEED, i), 0.0).scan for i in range(options.phantoms)}
     found: dict[str, list[float]] = {}
     for run in runs_in(options.runs):
-        segmenter = Segmenter([run.load()])
+        segmenter = Segmenter([run.load()], mirror=options.mirror)
         for name, scan in scans.items():
             found.setdefault(name, []).append(segmenter.segment(scan).mask.nonzero_ml)
         for case in held_out(run, cases):
@@ -66,7 +67,10 @@ def main() -> None:
         verdict = "" if max(volumes_ml) < LIMIT_ML else f"at least {LIMIT_ML:g} mL"
         print(f"| {name} | {len(volumes_ml)} | {each} | {verdict} |")
     about = versions()
-    print(f"\nphantoms of seed {SEED}, without effusion; code {about['code']}.")
+    print(
+        f"\nphantoms of seed {SEED}, without effusion; mirror {options.mirror or 'none'}; "
+        f"code {about['code']}."
+    )
 
 
 if __name__ == "__main__":
