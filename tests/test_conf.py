@@ -1,6 +1,7 @@
 """Every option of every group is found, composed and built."""
 
 import inspect
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from pleural.data.folder import Folder
+from pleural.data.plethora import Plethora
+from pleural.data.table import Table
 from pleural.errors import InputError
 from pleural.hardware import precision
 from pleural.model import tuned
@@ -56,6 +60,16 @@ def built(tmp_path: Path, group: str, option: str):
 
 def test_every_group_has_the_options_that_are_told():
     assert {group: len(options) for group, options in OPTIONS.items()} == COUNTS
+
+
+@pytest.mark.parametrize("source", [Folder, Plethora, Table])
+def test_the_yaml_of_a_source_repeats_its_constructor_in_names_and_defaults(source):
+    conf = OmegaConf.to_container(OmegaConf.load(CONF / "data" / f"{source.__name__.lower()}.yaml"))
+    assert isinstance(conf, dict)
+    assert conf.pop("_target_") == f"{source.__module__}.{source.__name__}"
+    assert list(conf) == [field.name for field in fields(source)]
+    patterns = {key: tuple(conf[key]) for key in ("negatives", "distrusted")}
+    assert source("???") == source(**{**conf, **patterns})
 
 
 SIMPLE = [

@@ -1,12 +1,10 @@
 """Every layout that a folder of scans may have, and every refusal."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from pleural.data.case import Case
 from pleural.data.folder import Folder
@@ -14,8 +12,6 @@ from pleural.errors import Findings, InputError
 from pleural.io import nifti
 from pleural.volume import Volume
 from tests.test_find import dicom
-
-CONF = Path(__file__).resolve().parents[1] / "conf" / "data" / "folder.yaml"
 
 
 def volumes(root: Path, *names: str) -> list[Path]:
@@ -341,12 +337,3 @@ def test_negatives(tmp_path: Path) -> None:
     assert Folder(tmp_path, negatives="healthy_*").cases() == cases
     with pytest.raises(InputError, match=r"'well_\*' fits none"):
         Folder(tmp_path, negatives=["well_*"]).cases()
-
-
-def test_the_yaml_repeats_the_constructor_in_names_and_defaults() -> None:
-    conf = OmegaConf.to_container(OmegaConf.load(CONF))
-    assert isinstance(conf, dict)
-    assert conf.pop("_target_") == f"{Folder.__module__}.{Folder.__name__}"
-    assert list(conf) == [field.name for field in fields(Folder)]
-    patterns = {key: tuple(conf[key]) for key in ("negatives", "distrusted")}
-    assert Folder("???") == Folder(**{**conf, **patterns})

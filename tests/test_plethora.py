@@ -1,11 +1,9 @@
 """PleThora's layouts, the one in the README of the data and the one that TCIA delivers."""
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from pleural.data.plethora import Plethora
 from pleural.errors import Findings, InputError
@@ -13,7 +11,6 @@ from pleural.io import nifti
 from pleural.volume import Volume
 from tests.test_find import dicom
 
-CONF = Path(__file__).resolve().parents[1] / "conf" / "data" / "plethora.yaml"
 REVIEWERS = ("first", "second", "third")
 
 
@@ -119,12 +116,3 @@ def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
     dicom(tmp_path / "subset" / "A" / "1.dcm", "CT")
     with pytest.raises(InputError, match="subset_masks: no mask of an effusion"):
         Plethora(tmp_path).cases()
-
-
-def test_the_yaml_repeats_the_constructor_in_names_and_defaults() -> None:
-    conf = OmegaConf.to_container(OmegaConf.load(CONF))
-    assert isinstance(conf, dict)
-    assert conf.pop("_target_") == f"{Plethora.__module__}.{Plethora.__name__}"
-    assert list(conf) == [field.name for field in fields(Plethora)]
-    patterns = {key: tuple(conf[key]) for key in ("negatives", "distrusted")}
-    assert Plethora("???") == Plethora(**{**conf, **patterns})

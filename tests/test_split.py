@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,12 @@ from pleural.volume import Volume
 SMALL_ML, LARGE_ML = 10.0, 600.0
 
 
-def case(name: str, volume_ml: float = 0, patient: str | None = None) -> Case:
+def case(
+    name: str, volume_ml: float = 0, patient: str | None = None, distrusted: bool = False
+) -> Case:
     """Without files: the volume is known already."""
-    made = Case(name, patient or name, Path(name), mask=Path(f"{name}-mask"))
+    mask = Path(f"{name}-mask")
+    made = Case(name, patient or name, Path(name), mask=mask, distrusted=distrusted)
     vars(made)["volume_ml"] = volume_ml
     return made
 
@@ -161,8 +163,7 @@ def test_unlabelled_cases_are_listed_apart() -> None:
 
 
 def test_distrusted_cases_validate_in_their_fold_and_never_train() -> None:
-    given = [*cases(0, 100), replace(case("P2"), distrusted=True)]
-    vars(given[2])["volume_ml"] = 0
+    given = [*cases(0, 100), case("P2", distrusted=True)]
     parts = all_folds(given, n_folds=3)
     assert sorted(names([c for part in parts for c in part.validation])) == ["P0", "P1", "P2"]
     for part in parts:

@@ -1,18 +1,14 @@
 """Tables as people write them: commas or semicolons, with or without BOM; and their mistakes."""
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from pleural.data.table import Table
 from pleural.errors import Findings, InputError
 from pleural.io import nifti
 from pleural.volume import Volume
-
-CONF = Path(__file__).resolve().parents[1] / "conf" / "data" / "table.yaml"
 
 
 @pytest.fixture
@@ -123,12 +119,3 @@ def test_files_that_are_no_table(files: Path) -> None:
         Table(table(files, "image,mask,patient", "Jürgen,,", encoding="cp1252")).cases()
     with pytest.raises(InputError, match="is no CSV"):
         Table(table(files, "image,mask,patient", '"' + "x" * 200_000)).cases()
-
-
-def test_the_yaml_repeats_the_constructor_in_names_and_defaults() -> None:
-    conf = OmegaConf.to_container(OmegaConf.load(CONF))
-    assert isinstance(conf, dict)
-    assert conf.pop("_target_") == f"{Table.__module__}.{Table.__name__}"
-    assert list(conf) == [field.name for field in fields(Table)]
-    patterns = {key: tuple(conf[key]) for key in ("negatives", "distrusted")}
-    assert Table("???") == Table(**{**conf, **patterns})

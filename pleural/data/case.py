@@ -139,18 +139,27 @@ def marked(
     Raises:
         InputError: a pattern fits no case.
     """
-    free, poor = as_names(negatives), as_names(distrusted)
-    for key, patterns in (("negatives", free), ("distrusted", poor)):
-        for pattern in patterns:
-            if not any(_fits(case, [pattern]) for case in cases):
-                raise InputError(f"data.{key}: {pattern!r} fits none of the {len(cases)} cases")
+    negative = _fitting(cases, negatives, "negatives")
+    doubted = _fitting(cases, distrusted, "distrusted")
     return [
-        replace(case, negative=_fits(case, free), distrusted=_fits(case, poor)) for case in cases
+        replace(case, negative=case.name in negative, distrusted=case.name in doubted)
+        for case in cases
     ]
 
 
-def _fits(case: Case, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, p) for p in patterns for name in (case.name, case.patient))
+def _fitting(cases: Sequence[Case], patterns: str | Sequence[str], key: str) -> set[str]:
+    """The names of the cases that fit one of the patterns of ``data.<key>``; each must fit some."""
+    fitting: set[str] = set()
+    for pattern in as_names(patterns):
+        found = {
+            case.name
+            for case in cases
+            if fnmatchcase(case.name, pattern) or fnmatchcase(case.patient, pattern)
+        }
+        if not found:
+            raise InputError(f"data.{key}: {pattern!r} fits none of the {len(cases)} cases")
+        fitting |= found
+    return fitting
 
 
 def as_names(given: str | int | Sequence[str | int]) -> list[str]:
