@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pleural.errors import InputError
-from pleural.export.card import metadata
+from pleural.export.description import metadata
 from pleural.io.whole import write_json, write_text, write_whole
 from pleural.model import AIR
 

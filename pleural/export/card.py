@@ -1,38 +1,24 @@
-"""What an exported network says of itself: to programs as JSON, to people as a model card.
+"""What an exported network says of itself to people: a model card in Markdown.
 
-Neither names a case or a patient, since both are made to be passed on; scans are identified by
-the SHA-256 of their content.
+Like :mod:`pleural.export.description`, it names no case and no patient.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from pleural.errors import InputError
-from pleural.inference import SIGMA_OF_WINDOW, SLAB_MULTIPLE, Windows
+from pleural.export.description import NO_DEVICE, NOT_STATED, TASK, Json, cases_of
 from pleural.io.whole import read_json
-from pleural.model import AIR
-from pleural.preprocess import BODY_ABOVE_HU, BODY_GRID_MM, TABLE_THICKNESS_MM
-from pleural.run_folder import CONFIG, validation_chose, versions
+from pleural.run_folder import CONFIG, validation_chose
 from pleural.statistics import few, mean
 from pleural.summary_text import shown
-from pleural.trained import Run, Trained
+from pleural.trained import Run
 
-FORMAT = 2  # of model.json: raise it when a key changes its meaning
-INPUT, OUTPUT = "image", "logits"
-TASK = "Pleural effusion on chest CT"
-NO_DEVICE = (
-    "Not a medical device. For research. Nothing here is validated or cleared for diagnosis or "
-    "treatment."
-)
-NOT_STATED = "not stated"
 PHANTOM = "pleural.data.phantom.Phantom"
 INTENDED_USE = (
     "Research on finding pleural effusion on chest CT and measuring it in mL, under the eyes of "
@@ -50,136 +36,6 @@ MEASURES = {  # and the decimals to show
     "precision": ("precision, of voxels", 3),
     "absolute_volume_error_ml": ("absolute volume error, mL", 1),
 }
-SCHEMA = "https://project-monai.github.io/schema/meta_schema_20240725.json"
-
-Json = dict[str, Any]
-
-
-def description(run: Run, trained: Trained, data_licence: str | None) -> Json:
-    """``model.json`` without what is only known of the written ONNX file."""
-    multiples = free_multiples(trained)
-    sizes = window_size(trained) if multiples is None else [f"{m} * n" for m in multiples]
-    tensor = {"axes": "B C X Y Z", "shape": ["batch", 1, *sizes], "dtype": "float32"}
-    return {
-        "format": FORMAT,
-        "task": TASK,
-        "warning": NO_DEVICE,
-        "input": {"name": INPUT, **tensor, "range": [-1, 1]},
-        "output": {
-            "name": OUTPUT,
-            **tensor,
-            "classes": ["pleural effusion"],
-            "meaning": "probability = 1 / (1 + exp(-logit)), of each voxel by itself",
-        },
-        "preprocessing": _preprocessing(trained),
-        "inference": _inference(trained, multiples),
-        "postprocessing": {
-            "resampling": "probability, as in preprocessing, onto the study's grid; 0 outside",
-            "threshold": trained.threshold,
-            "threshold_on": "the study's own grid",
-        },
-        "parameters": sum(weights.numel() for weights in trained.net.parameters()),
-        "weights_sha256": run.weights_sha256,
-        "training_image_sha256": [case["image_sha256"] for case in _cases(run, "training")],
-        "training_data_licence": data_licence or NOT_STATED,
-        "versions": versions() | {name: version(name) for name in ("onnx", "onnxruntime")},
-    }
-
-
-def window_size(trained: Trained) -> list[int]:
-    """Of windows like patches, in X, Y, Z."""
-    inferer: Any = trained.inferer
-    return list(inferer.patch_size if isinstance(inferer, Windows) else inferer.roi_size)
-
-
-def free_multiples(trained: Trained) -> list[int] | None:
-    """Where windows follow the volume: what their sizes are multiples of. ``None`` elsewhere."""
-    inferer, net = trained.inferer, trained.net
-    follows = isinstance(inferer, Windows) and inferer.follow(net)
-    return list(net.multiples) if follows else None  # type: ignore[arg-type]
-
-
-def _inference(trained: Trained, multiples: list[int] | None) -> Json:
-    inferer: Any = trained.inferer
-    ours = isinstance(inferer, Windows)
-    about = {
-        "patch_size": window_size(trained),
-        "overlap": inferer.overlap,
-        "blending": "gaussian" if ours else str(inferer.mode.value),
-        "sigma_of_window": SIGMA_OF_WINDOW if ours else inferer.sigma_scale,
-        "blended": OUTPUT,
-    }
-    if multiples is not None:
-        about |= {"multiples": multiples, "slab": inferer.slab, "overlap": inferer.slab_overlap}
-        about |= {"slab_multiple": SLAB_MULTIPLE}
-    return about
-
-
-def _preprocessing(trained: Trained) -> Json:
-    chest_ct: Any = trained.preprocess
-    return {
-        "orientation": "RAS",
-        "crop_to_body": chest_ct.crop_to_body,
-        "body": {
-            "rule": (
-                "on a coarse grid, the largest connected part above a HU after an opening with an "
-                "axial disc; its bounding box and a margin are kept"
-            ),
-            "above_hu": BODY_ABOVE_HU,
-            "grid_mm": BODY_GRID_MM,
-            "disc_diameter_mm": TABLE_THICKNESS_MM,
-            "margin_mm": chest_ct.margin_mm,
-        },
-        "window_hu": list(chest_ct.window_hu),
-        "window_becomes": [-1, 1],
-        "spacing_mm": list(chest_ct.spacing_mm),
-        "resampling": (
-            "first corner kept; mean over a voxel's own width, linear where it grows finer; null "
-            "keeps the study's spacing"
-        ),
-        "padding": AIR,
-        "padded_to": list(trained.patch_size),
-        "padded_at": "the far end of each axis",
-    }
-
-
-def properties(about: Json) -> dict[str, str]:
-    """The same for the metadata of the ONNX file, so that it explains itself when alone."""
-    return {
-        key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()
-    }
-
-
-def metadata(about: Json) -> Json:
-    """``configs/metadata.json`` of a MONAI bundle, after its schema of July 2024."""
-    shape = {"num_channels": 1, "spatial_shape": about["inference"]["patch_size"]}
-    patch = {"type": "image", **shape, "dtype": "float32", "is_patch_data": True}
-    image = {"format": "hounsfield", "modality": "CT", "value_range": [-1, 1]}
-    pred = {"format": "segmentation", "value_range": []}
-    found = about["versions"]
-    return {
-        "schema": SCHEMA,
-        "version": found["pleural"],
-        "changelog": {},
-        "monai_version": found["monai"],
-        "pytorch_version": found["torch"],
-        "numpy_version": found["numpy"],
-        "required_packages_version": {"nibabel": found["nibabel"], "scipy": version("scipy")},
-        "name": TASK,
-        "task": f"{TASK}: segmentation",
-        "description": "Logits of pleural effusion from patches of a chest CT. See docs/README.md.",
-        "authors": NOT_STATED,
-        "copyright": NOT_STATED,
-        "data_source": f"Licence of the training data: {about['training_data_licence']}",
-        "data_type": "nibabel",
-        "image_classes": "one channel, a window of HU scaled to [-1, 1]",
-        "pred_classes": "one channel, logits of pleural effusion",
-        "intended_use": NO_DEVICE,
-        "network_data_format": {
-            "inputs": {"image": {**patch, **image, "channel_def": {"0": "CT"}}},
-            "outputs": {"pred": {**patch, **pred, "channel_def": {"0": "pleural effusion"}}},
-        },
-    }
 
 
 def evaluation_of(run: Run, folder: str | Path) -> Json:
@@ -223,7 +79,7 @@ def card(run: Run, about: Json, evaluation: Json | None) -> str:
 
 
 def _limits(run: Run) -> Iterator[str]:
-    volumes = [case["volume_ml"] for case in _cases(run, "training")]
+    volumes = [case["volume_ml"] for case in cases_of(run, "training")]
     if positive := [ml for ml in volumes if ml > 0]:
         yield f"- It learnt from effusions of {_range(positive)} mL."
     if 0 not in volumes:
@@ -239,14 +95,14 @@ def _data(run: Run, source: str, licence: str) -> Iterator[str]:
         yield "Find out what the data's terms say of networks trained on them before passing it on."
         yield ""
     for part in PARTS:
-        cases = _cases(run, part)
+        cases = cases_of(run, part)
         patients = len({case["patient"] for case in cases})
         volumes = f", {_range([case['volume_ml'] for case in cases])} mL" if cases else ""
         of = f"{patients} patient{'s' * (patients != 1)}"
         yield f"- {part}: n = {len(cases)} scan{'s' * (len(cases) != 1)} (of {of}){volumes}"
     yield from ("", "| scan (SHA-256) | part | mL |", "|---|---|---|")
     for part in PARTS:
-        for case in _cases(run, part):
+        for case in cases_of(run, part):
             yield f"| `{case['image_sha256'][:HASH_SHOWN]}` | {part} | {case['volume_ml']:.1f} |"
 
 
@@ -276,7 +132,7 @@ def _validated(run: Run) -> Iterator[str]:
     if not scores:
         yield "None: no scan with effusion validated this network."
         return
-    patient = {case["name"]: case["patient"] for case in _cases(run, "validation")}
+    patient = {case["name"]: case["patient"] for case in cases_of(run, "validation")}
     dice = mean([case["dice"] for case in scores], [patient[case["name"]] for case in scores])
     yield f"Mean Dice {shown(asdict(dice))} [95 % interval], n = {dice.n} patients. {_chosen(run)}"
     yield from _warning(few(dice.n))
@@ -298,7 +154,7 @@ def _evaluated(run: Run, evaluation: Json) -> Iterator[str]:
         yield f"Predicted by {together} networks, {how}; this is one of them."
     if predicted.get("mirror"):
         yield f"Predicted mirrored along {predicted['mirror']} as well; unmirrored, figures differ."
-    if {case["name"] for case in _cases(run, "validation")} & set(evaluation["files"]):
+    if {case["name"] for case in cases_of(run, "validation")} & set(evaluation["files"]):
         yield f"Some validated the network. {_chosen(run)}"
     yield from _warning(model["warning"])
     yield from ("", "| with effusion | mean [95 % interval] | n patients |", "|---|---|---|")
@@ -326,11 +182,6 @@ def _files(about: Json) -> Iterator[str]:
 
 def _warning(text: str | None) -> list[str]:
     return [f"**{text}.**"] if text else []
-
-
-def _cases(run: Run, part: str) -> Sequence[Mapping[str, Any]]:
-    cases: Sequence[Mapping[str, Any]] = run.record.get("split", {}).get(part, [])
-    return cases
 
 
 def _range(volumes_ml: Sequence[float]) -> str:

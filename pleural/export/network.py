@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pleural.anatomy import chest
 from pleural.errors import InputError, first_line, root_cause
-from pleural.export.card import INPUT, OUTPUT, free_multiples, window_size
+from pleural.export.description import INPUT, OUTPUT, free_multiples, window_size
 from pleural.hardware import autocast
 from pleural.io.whole import write_whole
 from pleural.model import AIR

@@ -12,7 +12,8 @@ from monai.inferers import SlidingWindowInferer
 
 from pleural.errors import InputError, missing_package
 from pleural.export.bundle import for_monai, write_bundle
-from pleural.export.card import card, description, evaluation_of, properties
+from pleural.export.card import card, evaluation_of
+from pleural.export.description import description, properties
 from pleural.export.network import write_onnx
 from pleural.inference import Windows
 from pleural.io.whole import write_json, write_text
