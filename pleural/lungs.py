@@ -17,7 +17,9 @@ from pleural.volume import Volume
 AIR_BELOW_HU = -500
 DENSE_ABOVE_HU = 100  # bone and vessels with contrast, which fluid does not replace
 BONE_ABOVE_HU = 300
-RECESS_MM = 25.0  # how far the pleural space goes on below the lung, for want of fluid empty
+# How far the pleural space goes on below the lung, for want of fluid empty: some 50 mm at quiet
+# breathing (Gray's Anatomy, 20th edition), less in the deep breath of a scan.
+RECESS_MM = 40.0
 LEAST_ML = 200.0  # smaller parts full of air are bowel or stomach
 LEAST_CM2 = 6.0  # and smaller ones in a slice the windpipe and its branches
 IN_SLICE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])[..., None] * [0, 1, 0]

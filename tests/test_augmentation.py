@@ -6,7 +6,13 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform, distance_transform_edt
 
-from pleural.augmentation import RandAffine, RandConsolidation, RandEffusion, RandEnhancement
+from pleural.augmentation import (
+    RandAffine,
+    RandConsolidation,
+    RandEffusion,
+    RandEnhancement,
+    RandOtherFluid,
+)
 from pleural.augmentation.affine import _grid
 from pleural.augmentation.painting import noise
 
@@ -263,6 +269,55 @@ def test_no_lung_no_consolidation(chest):
 
 def test_the_same_seed_is_the_same_consolidation(chest):
     one, same, other = (consolidation(seed)(chest)["image"] for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.fixture
+def fatty(chest):
+    """The same, in fat instead of muscle, with a little effusion in front."""
+    chest["image"][chest["lung_depth_mm"] == 0] = -0.1
+    chest["image"][0, -8:, :8] = 0.05  # an organ
+    chest["image"][0, 20:30, -6:] = 0.01
+    chest["label"][0, 20:30, -6:] = 1
+    return chest
+
+
+def other_fluid(seed=0, prob=1.0, radius_mm=(30, 30)):
+    soak = RandOtherFluid(prob, WINDOW_HU, radius_mm, (10, 10), (5, 5))
+    return soak.set_random_state(seed)
+
+
+def test_other_fluid_is_in_fat_and_no_effusion(fatty):
+    everywhere = torch.zeros_like(fatty["image"], dtype=torch.bool)
+    for seed in range(30):
+        soaked = other_fluid(seed)(fatty)
+        changed = soaked["image"] != fatty["image"]
+        everywhere |= changed
+        assert torch.equal(soaked["label"], fatty["label"])
+        assert (fatty["image"][changed] == -0.1).all()
+        assert 1000 * soaked["image"][changed].min() >= -100
+        assert 1000 * soaked["image"][changed].max() < 100
+    assert everywhere.any()
+    assert soaked["name"] == "kept"
+
+
+def test_other_fluid_keeps_away_from_lung_and_effusion(fatty):
+    pleural = ((fatty["lung_depth_mm"] != 0) | (fatty["label"] > 0))[0].numpy()
+    far_mm = distance_transform_edt(~pleural, sampling=fatty["spacing_mm"])
+    for seed in range(30):
+        changed = (other_fluid(seed)(fatty)["image"] != fatty["image"])[0].numpy()
+        assert not changed.any() or far_mm[changed].min() > 8
+
+
+def test_no_fat_no_other_fluid(chest):
+    assert other_fluid(prob=0.0)(chest) is chest
+    chest["image"][:] = 0.05
+    assert other_fluid()(chest) is chest
+
+
+def test_the_same_seed_is_the_same_other_fluid(fatty):
+    one, same, other = (other_fluid(seed)(fatty)["image"] for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 

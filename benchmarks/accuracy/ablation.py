@@ -1,22 +1,25 @@
 """What each part of the default adds: out-of-fold Dice with one thing changed at a time.
 
-    python benchmarks/accuracy/ablation.py --root DIR --minutes 10
+    python benchmarks/accuracy/ablation.py --root DIR --epochs 20
     python benchmarks/accuracy/ablation.py --root DIR --variants default one_contrast --seeds 0 1 2
 
-Every variant trains the same folds for the same time, and each scan is judged by the fold that held
-it out, on its own grid. Prints a table in Markdown. Leave the machine alone meanwhile: time is the
-budget.
+Every variant trains the same folds on as many patches (or for as many minutes: then leave the
+machine alone), and each scan is judged by the fold that held it out, on its own grid. Prints a
+table in Markdown. It takes days in all: with `--ledger benchmarks/accuracy/ledger.jsonl` what was
+measured for docs/accuracy.md is not trained again.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from folds import POOR_MASKS, Trainings, by_case, made_with
+from folds import POOR_MASKS, Ledger, Trainings, by_case, by_minutes, made_with
 
-from pleural.data.plethora import Plethora
+from pleural.statistics import mean
 
 VARIANTS: dict[str, list[str]] = {
     "default": [],
@@ -24,7 +27,8 @@ VARIANTS: dict[str, list[str]] = {
     "no_effusions": ["augmentation.transforms.1.prob=0"],
     "more_effusions": ["augmentation.transforms.1.prob=0.8"],
     "no_consolidations": ["augmentation.transforms.0.prob=0"],
-    "no_enhancement": ["augmentation.transforms.4.prob=0"],
+    "no_other_fluid": ["augmentation.transforms.2.prob=0"],
+    "no_enhancement": ["augmentation.transforms.5.prob=0"],
     "standard": ["augmentation=standard"],
     "strong": ["augmentation=strong"],
     "one_contrast": ["model.contrasts=[[-1,1]]"],
@@ -41,24 +45,24 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-def row(variant: str, trainings: Trainings, options: argparse.Namespace) -> tuple[str, str]:
-    """A line of the table, and what it was made with."""
-    dices, errors, records = [], [], []
-    for seed in options.seeds:
-        folder = Path(options.out).resolve() / f"{variant}_seed{seed}"
-        records = trainings.run(folder, seed, VARIANTS[variant])
-        of_case, predicted_ml = by_case(records), by_case(records, "predicted_ml")
-        dices.append([*of_case.values()])
-        for name, reference_ml in by_case(records, "reference_ml").items():
-            if name not in POOR_MASKS:
-                errors.append(abs(predicted_ml[name] / reference_ml - 1))
-    good = [name not in POOR_MASKS for name in of_case]
-    table = np.array(dices)  # seeds, scans
-    means = table[:, good].mean(axis=1)
-    spread = f" ({means.min():.3f} to {means.max():.3f})" if len(means) > 1 else ""
-    cells = [f"{table.mean():.3f}", f"**{means.mean():.3f}**{spread}", f"{np.median(errors):.0%}"]
-    cells += [f"{dice:.3f}" for dice in table.mean(axis=0)]
-    return f"| {variant} | {' | '.join(cells)} |", made_with(records[0])
+def row(variant: str, of_seeds: Sequence[Sequence[dict[str, Any]]]) -> str:
+    """A line of the table, from the records of each seed's folds."""
+    names = [*by_case(of_seeds[0])]
+    good = [name not in POOR_MASKS for name in names]
+    dice, predicted_ml, reference_ml = (
+        np.array([[*by_case(records, value).values()] for records in of_seeds])  # seeds, scans
+        for value in ("dice", "predicted_ml", "reference_ml")
+    )
+    over = mean(dice[:, good].mean(axis=0), [name for name in names if name not in POOR_MASKS])
+    interval = "" if over.low is None else f" [{over.low:.3f}, {over.high:.3f}]"
+    of_seed = dice[:, good].mean(axis=1)
+    spread = f" ({of_seed.min():.3f} to {of_seed.max():.3f})" if len(of_seed) > 1 else ""
+    error = np.median(np.abs(predicted_ml / reference_ml - 1)[:, good])
+    seconds = [record["seconds"]["train"] for records in of_seeds for record in records]
+    cells = [variant, f"{dice.mean():.3f}", f"**{over.value:.3f}**{interval}{spread}"]
+    cells += [f"{error:.0%}", f"{np.mean(seconds) / 60:.0f}"]
+    cells += [f"{own:.3f}" for own in dice.mean(axis=0)]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -66,26 +70,47 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--root", required=True, help="folder of the scans, as for data=plethora")
-    parser.add_argument("--minutes", type=int, default=10, help="of training, for each fold")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int, default=20, help="of each training")
+    length.add_argument("--minutes", type=int, help="of each training, instead")
     parser.add_argument("--n-folds", type=int, default=3)
+    parser.add_argument("--folds", type=int, nargs="+", help="some of them")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[*VARIANTS])
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=VARIANTS,
+        default=[*VARIANTS],
+        metavar="NAME",
+        help=f"of {', '.join(VARIANTS)}",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--ledger", type=Path, help="file of what was measured before; grows")
     parser.add_argument("--out", default="outputs/ablation")
     options = parser.parse_args()
-    folds = range(options.n_folds)
-    trainings = Trainings(options.root, len(folds), folds, options.minutes, options.jobs)
-    names = sorted(case.name for case in Plethora(options.root).cases() if case.labelled)
-    head = ["changed", f"all {len(names)}", "without poor masks", "median volume error", *names]
-    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
-    made = ""
+    budget = by_minutes(options.minutes) if options.minutes else [f"epochs={options.epochs}"]
+    folds = options.folds or range(options.n_folds)
+    ledger = Ledger(options.ledger)
+    trainings = Trainings(options.root, options.n_folds, folds, budget, options.jobs, ledger)
+    made: list[dict[str, Any]] = []
     for variant in options.variants:
-        line, made = row(variant, trainings, options)
-        print(line, flush=True)
+        out = Path(options.out).resolve()
+        of_seeds = [
+            trainings.run(out / f"{variant}_seed{seed}", seed, VARIANTS[variant])
+            for seed in options.seeds
+        ]
+        if not made:
+            names = [*by_case(of_seeds[0])]
+            head = ["changed", f"all {len(names)}", "without poor masks", "median volume error"]
+            head += ["minutes", *names]
+            print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
+        made += [record for records in of_seeds for record in records]
+        print(row(variant, of_seeds), flush=True)
     print(
-        f"\nMean Dice on the scans' own grids, {options.n_folds} folds of {options.minutes} "
-        f"minutes, {options.jobs} at a time; seeds {', '.join(map(str, options.seeds))} (least and "
-        f"greatest mean); poor masks: {', '.join(POOR_MASKS)}; {made}."
+        f"\nMean Dice on the scans' own grids; folds {', '.join(map(str, folds))} of "
+        f"{options.n_folds}, {' '.join(budget)}, {options.jobs} at a time; seeds "
+        f"{', '.join(map(str, options.seeds))} (least and greatest mean); 95 % intervals over "
+        f"patients; poor masks: {', '.join(POOR_MASKS)}; {made_with(made)}."
     )
 
 

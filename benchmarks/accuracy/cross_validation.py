@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from folds import POOR_MASKS, ROOT, Trainings, budget_of, made_with
+from folds import POOR_MASKS, ROOT, Trainings, budget_of, by_minutes, made_with
 
 from pleural.io.whole import read_table
 from pleural.statistics import mean
@@ -87,7 +87,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     options, settings = parser.parse_known_args()
     folds = range(options.n_folds)
-    trainings = Trainings(options.root, len(folds), folds, options.minutes, options.jobs)
+    budget = [] if options.minutes is None else by_minutes(options.minutes)
+    trainings = Trainings(options.root, len(folds), folds, budget, options.jobs)
     data = ["data=plethora", f"data.root={options.root}"]
     rows_of_seeds, records = [], []
     for seed in options.seeds:
@@ -97,8 +98,8 @@ def main() -> None:
         rows_of_seeds.append(judged(name, runs, data))
     print(
         f"\n{table(rows_of_seeds)}\n\n{options.n_folds} folds of "
-        f"{budget_of(options.minutes, records)} of training, {options.jobs} at a time; seeds "
-        f"{', '.join(map(str, options.seeds))}; {made_with(records[0])}."
+        f"{budget_of(records)} of training, {options.jobs} at a time; seeds "
+        f"{', '.join(map(str, options.seeds))}; {made_with(records)}."
     )
 
 

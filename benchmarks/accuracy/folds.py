@@ -1,8 +1,8 @@
-"""Trainings on folds of PleThora, each for as long, each scan judged by its own fold.
+"""Trainings on folds of PleThora, all of one budget, each scan judged by its own fold.
 
 Every training keeps its last (averaged) weights, `keep=last`: had validation chosen the epoch, each
 scan would have had a say in what judges it. Runs that finished are not repeated, so a script that
-was stopped goes on.
+was stopped goes on; with a ledger, not even where their folders are gone.
 """
 
 from __future__ import annotations
@@ -13,12 +13,41 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 POOR_MASKS = ("LUNG1-005", "LUNG1-013")  # incomplete; half of it outside the range of fluid
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What was measured, a fold a line, kept beside the scripts: some tables take days.
+
+    A line is known by its budget, fold, seed and settings, not by the code, which it names: begin a
+    new one where the code changed what a training gives.
+    """
+
+    path: Path | None
+
+    def find(self, asked: Sequence[str]) -> dict[str, Any] | None:
+        """The record of what was asked for, if it was measured."""
+        if self.path is None or not self.path.exists():
+            return None
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            entry: dict[str, Any] = json.loads(line)
+            if entry["asked"] == [*asked]:
+                return entry["record"]
+        return None
+
+    def add(self, asked: Sequence[str], record: dict[str, Any]) -> None:
+        if self.path is None:
+            return
+        kept = {key: record[key] for key in ("versions", "precision", "patches", "seconds")}
+        line = json.dumps({"asked": [*asked], "record": {**kept, "cases": record["cases"]}})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
 
 @dataclass(frozen=True)
@@ -28,15 +57,17 @@ class Trainings:
     Args:
         root: folder of the scans, as for data=plethora.
         folds: of ``n_folds`` those that are trained.
-        minutes: of training, for each fold; ``None``: as many epochs as the experiment has.
+        budget: settings of how long each training is; none: as the experiment has it.
         jobs: trainings at a time, each with its share of the cores.
+        ledger: of what was measured before.
     """
 
     root: str
     n_folds: int
     folds: Sequence[int]
-    minutes: int | None
+    budget: Sequence[str]
     jobs: int = 1
+    ledger: Ledger = field(default_factory=lambda: Ledger(None))
 
     def run(self, folders: Path, seed: int, settings: Sequence[str]) -> list[dict[str, Any]]:
         """The record of each fold, trained into a folder of its own below ``folders``."""
@@ -49,19 +80,27 @@ class Trainings:
             )
 
     def _fold(self, folder: Path, fold: int, seed: int, settings: Sequence[str]) -> dict[str, Any]:
+        choice = [f"n_folds={self.n_folds}", f"fold={fold}", f"seed={seed}"]
+        choice += [*self.budget, *settings]
+        known = self.ledger.find(choice)
+        if known is not None:
+            return known
         command = [
             *(sys.executable, str(ROOT / "run.py"), "data=plethora", f"data.root={self.root}"),
-            *(f"n_folds={self.n_folds}", f"fold={fold}", f"seed={seed}", "keep=last"),
-            *(f"hydra.run.dir={folder}", "trainer.enable_progress_bar=false", *settings),
+            *(f"hydra.run.dir={folder}", "keep=last", "trainer.enable_progress_bar=false", *choice),
         ]
-        if self.minutes is not None:
-            command.append(f"trainer.max_time=00:00:{self.minutes:02d}:00")
         threads = str(max(1, (os.cpu_count() or 1) // self.jobs))
         subprocess.run(
             command, check=True, stdout=sys.stderr, env={**os.environ, "OMP_NUM_THREADS": threads}
         )
         record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        self.ledger.add(choice, record)
         return record
+
+
+def by_minutes(minutes: int) -> list[str]:
+    """A budget for :class:`Trainings`."""
+    return [f"trainer.max_time=00:00:{minutes:02d}:00"]
 
 
 def by_case(records: Sequence[dict[str, Any]], value: str = "dice") -> dict[str, float]:
@@ -70,19 +109,19 @@ def by_case(records: Sequence[dict[str, Any]], value: str = "dice") -> dict[str,
     return dict(sorted(found.items()))
 
 
-def budget_of(minutes: int | None, records: Sequence[dict[str, Any]]) -> str:
+def budget_of(records: Sequence[dict[str, Any]]) -> str:
     """How long the trainings of ``records`` were, in words."""
-    if minutes is not None:
-        return f"{minutes} minutes"
     patches = ", ".join(sorted({str(record["patches"]) for record in records}))
     took = max(record["seconds"]["train"] for record in records) / 60
     return f"{patches} patches (up to {took:.0f} minutes)"
 
 
-def made_with(record: dict[str, Any]) -> str:
-    """Machine, versions and code, for below a table."""
-    about = record["versions"]
-    return (
-        f"{about['machine']}, torch {about['torch']}, MONAI {about['monai']}, Python "
-        f"{about['python']}; code {about['code']}"
-    )
+def made_with(records: Sequence[dict[str, Any]]) -> str:
+    """Machine, versions and code, for below a table; each of them, where records differ."""
+    told = [
+        f"{about['machine']}, {record['precision']}, torch {about['torch']}, MONAI "
+        f"{about['monai']}, Python {about['python']}; code {about['code'][:10]}"
+        for record in records
+        for about in [record["versions"]]
+    ]
+    return " / ".join(dict.fromkeys(told))

@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from folds import Trainings, by_case, made_with
+from folds import Ledger, Trainings, by_case, by_minutes, made_with
 from matplotlib.figure import Figure
 
 
@@ -42,18 +43,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--experiments", nargs="+", default=["default", "baseline"])
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--ledger", type=Path, help="file of what was measured before; grows")
     parser.add_argument("--out", default="outputs/minutes")
     options = parser.parse_args()
+    ledger = Ledger(options.ledger)
     out = Path(options.out).resolve()
     dices: dict[str, list[float]] = {name: [] for name in options.experiments}
     rows: list[list[str]] = []
+    made: list[Any] = []
     for minutes in options.minutes:
-        each = Trainings(options.root, options.n_folds, options.folds, minutes, options.jobs)
+        each = Trainings(
+            options.root, options.n_folds, options.folds, by_minutes(minutes), options.jobs, ledger
+        )
         for experiment in options.experiments:
             settings = [] if experiment == "default" else [f"experiment={experiment}"]
             folder = out / f"{experiment}_{minutes}_minutes_seed{options.seed}"
             records = each.run(folder, options.seed, settings)
-            made, of_case = made_with(records[0]), by_case(records)
+            of_case = by_case(records)
+            made += records
             dices[experiment].append(float(np.mean([*of_case.values()])))
             patches = round(np.mean([record["patches"] for record in records]))
             cells = [str(minutes), experiment, str(patches), f"**{dices[experiment][-1]:.3f}**"]
@@ -63,7 +70,7 @@ def main() -> None:
         print(f"| {' | '.join(row)} |")
     title = f"folds {', '.join(map(str, options.folds))} of {options.n_folds}, n = {len(of_case)}"
     plot(dices, options.minutes, title).savefig(out / "minutes.png")
-    print(f"\n{title}, seed {options.seed}; {made}. Plot: {out / 'minutes.png'}")
+    print(f"\n{title}, seed {options.seed}; {made_with(made)}. Plot: {out / 'minutes.png'}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 affine         turns and scales
 effusion       synthetic fluid in real chests
 consolidation  synthetic tumours and consolidations, which are no effusion
+other_fluid    fluid elsewhere, which is no effusion either
 enhancement    another phase of contrast medium
 painting       what the synthetic ones share
 
@@ -14,5 +15,6 @@ from pleural.augmentation.affine import RandAffine
 from pleural.augmentation.consolidation import RandConsolidation
 from pleural.augmentation.effusion import RandEffusion
 from pleural.augmentation.enhancement import RandEnhancement
+from pleural.augmentation.other_fluid import RandOtherFluid
 
-__all__ = ["RandAffine", "RandConsolidation", "RandEffusion", "RandEnhancement"]
+__all__ = ["RandAffine", "RandConsolidation", "RandEffusion", "RandEnhancement", "RandOtherFluid"]

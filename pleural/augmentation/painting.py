@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+REACH = 1.7  # of a blob's radius, beyond which nothing of it is left
+LOBED = 0.35  # standard deviation of its radius, as a share of it
+STRETCHED = 0.4  # log of the greatest factor on an axis
+MOTTLED_HU = (0.0, 20.0)  # unevenness of tissue
 
 
 def value(hu: float, window_hu: Sequence[float]) -> float:
@@ -48,3 +55,63 @@ def box_of(where: Tensor) -> tuple[slice, ...]:
     found = (where.any(dim=1).any(dim=1), planes.any(dim=1), planes.any(dim=0))
     ends = [axis.nonzero().flatten()[[0, -1]].tolist() for axis in found]
     return tuple(slice(first, last + 1) for first, last in ends)
+
+
+class Blob(NamedTuple):
+    """A lobed ellipsoid somewhere in a patch.
+
+    ``inside`` is ``(X, Y, Z)`` of ``box``: 1 at the middle, 0 at the surface, in radii from it.
+    """
+
+    box: tuple[slice, ...]
+    radius_mm: float
+    radii: np.ndarray  # voxels, along X, Y and Z
+    inside: Tensor
+
+
+def blob(
+    random: np.random.RandomState,
+    where: Tensor,
+    radius_mm: Sequence[float],
+    spacing_mm: Sequence[float],
+) -> Blob | None:
+    """One with its middle in ``where``, ``(X, Y, Z)``; ``None`` where that holds nothing.
+
+    ``radius_mm``: least and greatest; as likely to be halved as doubled.
+    """
+    places = np.flatnonzero(where.numpy())
+    if not places.size:
+        return None
+    middle = np.unravel_index(random.choice(places), where.shape)
+    radius = float(np.exp(random.uniform(*np.log(radius_mm))))
+    stretch = np.exp(random.uniform(-STRETCHED, STRETCHED, 3))
+    radii = radius * stretch / np.asarray(spacing_mm, np.float64)
+    box = tuple(
+        slice(max(0, math.floor(c - REACH * r)), min(n, math.ceil(c + REACH * r) + 1))
+        for c, r, n in zip(middle, radii, where.shape, strict=True)
+    )
+    x, y, z = (
+        torch.arange(part.start - int(c), part.stop - int(c)) / float(r)
+        for part, c, r in zip(box, middle, radii, strict=True)
+    )
+    distance = ((x**2)[:, None, None] + (y**2)[:, None] + z**2).sqrt()
+    inside = 1 - distance + LOBED * uneven(random, distance.shape, 0.6 * radii)
+    return Blob(box, radius, radii, inside)
+
+
+def mottled(
+    random: np.random.RandomState,
+    blob: Blob,
+    mean_hu: Sequence[float],
+    noise_hu: Sequence[float],
+    window_hu: Sequence[float],
+) -> Tensor:
+    """Of one mean between the ends of ``mean_hu``, uneven, with noise; as large as the blob's box.
+
+    ``noise_hu``: least and greatest standard deviation.
+    """
+    shape = blob.inside.shape
+    mean = value(random.uniform(*mean_hu), window_hu)
+    unevenness = difference(random.uniform(*MOTTLED_HU), window_hu)
+    tissue = mean + unevenness * uneven(random, shape, blob.radii / 3)
+    return tissue + noise(random, shape, difference(random.uniform(*noise_hu), window_hu))
