@@ -65,7 +65,7 @@ class Windows:
             sigma_scale=SIGMA_OF_WINDOW,
         )
         assert isinstance(logits, Tensor)
-        return cut_back(logits, image)
+        return cut_back(logits, image.shape[2:])
 
     def follow(self, net: Callable[[Tensor], Tensor]) -> bool:
         """Whether the windows of ``net`` follow the size of the volume."""

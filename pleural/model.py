@@ -8,7 +8,7 @@ of MONAI's need no code here: ``conf/model/`` names them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -37,6 +37,9 @@ class UNet(nn.Module):
             which it differs by some hundredths of a window that also holds lung and bone.
         prior: probability that the untrained network gives every voxel, about the share that is
             effusion; from one half, the first hundreds of steps go into learning this share.
+        coarse_heads: so many of the levels below the finest have a head of their own while
+            training (deep supervision, Lee et al. 2015, arXiv 1409.5185), the finer ones first;
+            the network then gives a list.
 
     Images of any size are taken. ``multiples`` holds ``stem_stride`` times 2 to the number of
     levels less one: to sizes divisible by it, nothing is added and cut off again.
@@ -49,13 +52,17 @@ class UNet(nn.Module):
         stem_stride: Sequence[int],
         contrasts: Sequence[Sequence[float]],
         prior: float,
+        coarse_heads: int = 0,  # runs from before there were any
     ) -> None:
         super().__init__()
+        if not 0 <= coarse_heads < len(channels):
+            raise ValueError(f"coarse_heads is 0 to {len(channels) - 1}; got {coarse_heads}")
+        conv: Any = nn.Conv2d if dimensions == 2 else nn.Conv3d
         up: Any = nn.ConvTranspose2d if dimensions == 2 else nn.ConvTranspose3d
         block = partial(_block, dimensions)
-        stride, finest = tuple(stem_stride), channels[0]
+        self.stride, finest = tuple(stem_stride), channels[0]
         self.contrasts = [(float(low), float(high)) for low, high in contrasts]
-        stem = nn.Sequential(block(len(contrasts), finest, stride), block(finest, finest))
+        stem = nn.Sequential(block(len(contrasts), finest, self.stride), block(finest, finest))
         self.encoder = nn.ModuleList([stem])
         self.up = nn.ModuleList()
         self.decoder = nn.ModuleList()
@@ -63,22 +70,35 @@ class UNet(nn.Module):
             self.encoder.append(nn.Sequential(block(fine, coarse, 2), block(coarse, coarse)))
             self.up.insert(0, up(coarse, fine, kernel_size=2, stride=2))
             self.decoder.insert(0, block(2 * fine, fine))
-        self.head = up(finest, 1, kernel_size=stride, stride=stride)
-        self.multiples = [step * 2 ** (len(channels) - 1) for step in stride]
-        nn.init.constant_(self.head.bias, math.log(prior / (1 - prior)))
+        self.head = up(finest, 1, kernel_size=self.stride, stride=self.stride)
+        headed = channels[1 : 1 + coarse_heads]
+        self.coarse_heads = nn.ModuleList(conv(n, 1, kernel_size=1) for n in headed)
+        self.multiples = [step * 2 ** (len(channels) - 1) for step in self.stride]
+        for head in (self.head, *self.coarse_heads):
+            nn.init.constant_(head.bias, math.log(prior / (1 - prior)))
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         skips = []
         # (B, C, X, Y, Z), halved and with more channels at every level
         features = seen_in(self.contrasts, _to_multiples(image, self.multiples))
         for encode in self.encoder:
             features = encode(features)
             skips.append(features)
-        skips.pop()
+        levels = [skips.pop()]  # decoded, the finest first
         for up, decode in zip(self.up, self.decoder, strict=True):
-            features = decode(torch.cat([up(features), skips.pop()], dim=1))
-        logits: Tensor = self.head(features)
-        return cut_back(logits, image)
+            levels.insert(0, decode(torch.cat([up(levels[0]), skips.pop()], dim=1)))
+        size = image.shape[2:]
+        logits = cut_back(self.head(levels[0]), size)
+        if not (self.training and self.coarse_heads):
+            return logits
+        return [logits, *self._coarse(levels[1:], size)]
+
+    def _coarse(self, levels: Sequence[Tensor], size: Sequence[int]) -> Iterator[Tensor]:
+        """Logits of the levels that have a head, for an image of ``size``."""
+        for depth, head in enumerate(self.coarse_heads):
+            steps = [step * 2 ** (depth + 1) for step in self.stride]
+            parts = [-(-n // step) for n, step in zip(size, steps, strict=True)]
+            yield cut_back(head(levels[depth]), parts)
 
 
 def _block(
@@ -113,10 +133,10 @@ def filled_up(image: Tensor, shape: Sequence[int]) -> Tensor:
     return pad(image, sides, value=AIR) if any(missing) else image
 
 
-def cut_back(logits: Tensor, image: Tensor) -> Tensor:
-    """``logits`` where ``image`` was, before it was filled up."""
-    for axis, size in enumerate(image.shape[2:], start=2):
-        logits = logits.narrow(axis, 0, size)
+def cut_back(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """``logits`` of ``size``, ``(X, Y, Z)``: what was filled up for is cut off again."""
+    for axis, n in enumerate(size, start=2):
+        logits = logits.narrow(axis, 0, n)
     return logits
 
 
@@ -135,11 +155,18 @@ class SliceWise(nn.Module):
         if multiples is not None:
             self.multiples = [*multiples, 1]
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         batch, channels, x, y, z = image.shape
         slices = image.permute(0, 4, 1, 2, 3).reshape(batch * z, channels, x, y)
-        logits: Tensor = self.net(slices.contiguous(memory_format=torch.channels_last))
-        return logits.reshape(batch, z, -1, x, y).permute(0, 2, 3, 4, 1)  # B C X Y Z
+        logits = self.net(slices.contiguous(memory_format=torch.channels_last))
+        return (
+            _stacked(logits, z) if isinstance(logits, Tensor) else [_stacked(n, z) for n in logits]
+        )
+
+
+def _stacked(slices: Tensor, n_slices: int) -> Tensor:
+    """``(B * Z, C, X, Y)`` to ``(B, C, X, Y, Z)``."""
+    return slices.unflatten(0, (-1, n_slices)).permute(0, 2, 3, 4, 1)
 
 
 class Padded(nn.Module):
@@ -155,7 +182,7 @@ class Padded(nn.Module):
         self.multiples = [multiple] * 3
 
     def forward(self, image: Tensor) -> Tensor:
-        return cut_back(self.net(_to_multiples(image, self.multiples)), image)
+        return cut_back(self.net(_to_multiples(image, self.multiples)), image.shape[2:])
 
 
 class DeeplySupervised(nn.Module):

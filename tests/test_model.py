@@ -82,6 +82,42 @@ def test_a_unet_takes_images_of_any_size():
     assert logits.shape == (1, 1, 13, 10, 7)
 
 
+def deep(coarse_heads=2, stem_stride=(2, 2, 1)):
+    return UNet(len(stem_stride), (4, 8, 8), stem_stride, [(-1, 1)], 0.02, coarse_heads)
+
+
+def test_coarse_levels_have_logits_of_their_own_while_training():
+    net = deep()
+    image = torch.full((1, 1, 13, 10, 7), 0.01)
+    shapes = [tuple(logits.shape[2:]) for logits in net(image)]
+    assert shapes == [(13, 10, 7), (4, 3, 4), (2, 2, 2)]  # of 2 x 2 x 1, 4 x 4 x 2, 8 x 8 x 4
+    for logits in net(image):
+        assert logits.sigmoid().median().item() == pytest.approx(0.02, abs=0.03)
+    assert net.eval()(image).shape == image.shape
+
+
+def test_coarse_heads_teach_the_levels_below():
+    net = deep()
+    net(torch.rand(1, 1, 16, 16, 8))[2].sum().backward()
+    assert net.encoder[2][0][0].weight.grad.abs().sum() > 0
+    assert net.head.weight.grad is None
+
+
+def test_slice_wise_coarse_logits_are_volumes():
+    net = SliceWise(deep(stem_stride=(1, 1)))
+    image = torch.rand(2, 1, 12, 8, 5)
+    finest, *coarse = net(image)
+    assert finest.shape == image.shape
+    assert [tuple(logits.shape) for logits in coarse] == [(2, 1, 6, 4, 5), (2, 1, 3, 2, 5)]
+    net.eval()
+    torch.testing.assert_close(net(image)[..., 3], net(image[..., 3:4])[..., 0])
+
+
+def test_no_more_coarse_heads_than_levels():
+    with pytest.raises(ValueError, match="coarse_heads is 0 to 2; got 3"):
+        deep(coarse_heads=3)
+
+
 @pytest.mark.parametrize("net", [nn.Conv3d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Linear(2, 3)])
 def test_a_tuned_network_keeps_its_weights(net):
     before = {name: value.clone() for name, value in net.state_dict().items()}

@@ -31,6 +31,7 @@ VARIANTS: dict[str, list[str]] = {
     "no_enhancement": ["augmentation.transforms.5.prob=0"],
     "standard": ["augmentation=standard"],
     "strong": ["augmentation=strong"],
+    "no_deep_supervision": ["model.coarse_heads=0"],
     "one_contrast": ["model.contrasts=[[-1,1]]"],
     "half_resolution": [
         "model.channels=[16,32,64,128,256]",

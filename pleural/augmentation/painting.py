@@ -111,7 +111,8 @@ def mottled(
     ``noise_hu``: least and greatest standard deviation.
     """
     shape = blob.inside.shape
-    mean = value(random.uniform(*mean_hu), window_hu)
-    unevenness = difference(random.uniform(*MOTTLED_HU), window_hu)
-    tissue = mean + unevenness * uneven(random, shape, blob.radii / 3)
-    return tissue + noise(random, shape, difference(random.uniform(*noise_hu), window_hu))
+    mean, unevenness, sd = (
+        float(random.uniform(low, high)) for low, high in (mean_hu, MOTTLED_HU, noise_hu)
+    )
+    tissue = value(mean, window_hu) + noise(random, shape, difference(sd, window_hu))
+    return tissue + difference(unevenness, window_hu) * uneven(random, shape, blob.radii / 3)
