@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from folds import POOR_MASKS, Ledger, Trainings, by_case, by_minutes, made_with
-
-from pleural.statistics import mean
+from folds import POOR_MASKS, Ledger, Trainings, by_case, by_minutes, made_with, summary
 
 VARIANTS: dict[str, list[str]] = {
     "default": [],
@@ -48,20 +46,16 @@ VARIANTS: dict[str, list[str]] = {
 
 def row(variant: str, of_seeds: Sequence[Sequence[dict[str, Any]]]) -> str:
     """A line of the table, from the records of each seed's folds."""
-    names = [*by_case(of_seeds[0])]
-    good = [name not in POOR_MASKS for name in names]
+    good = [name not in POOR_MASKS for name in by_case(of_seeds[0])]
     dice, predicted_ml, reference_ml = (
         np.array([[*by_case(records, value).values()] for records in of_seeds])  # seeds, scans
         for value in ("dice", "predicted_ml", "reference_ml")
     )
-    over = mean(dice[:, good].mean(axis=0), [name for name in names if name not in POOR_MASKS])
-    interval = "" if over.low is None else f" [{over.low:.3f}, {over.high:.3f}]"
-    of_seed = dice[:, good].mean(axis=1)
-    spread = f" ({of_seed.min():.3f} to {of_seed.max():.3f})" if len(of_seed) > 1 else ""
-    error = np.median(np.abs(predicted_ml / reference_ml - 1)[:, good])
+    over = summary(dice[:, good], predicted_ml[:, good], reference_ml[:, good])
+    spread = f" ({over.of_seed.min():.3f} to {over.of_seed.max():.3f})" if len(dice) > 1 else ""
     seconds = [record["seconds"]["train"] for records in of_seeds for record in records]
-    cells = [variant, f"{dice.mean():.3f}", f"**{over.value:.3f}**{interval}{spread}"]
-    cells += [f"{error:.0%}", f"{np.mean(seconds) / 60:.0f}"]
+    cells = [variant, f"{dice.mean():.3f}", f"**{over.dice.value:.3f}**{over.interval}{spread}"]
+    cells += [f"{over.volume_error:.0%}", f"{np.mean(seconds) / 60:.0f}"]
     cells += [f"{own:.3f}" for own in dice.mean(axis=0)]
     return f"| {' | '.join(cells)} |"
 

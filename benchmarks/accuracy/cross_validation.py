@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from folds import POOR_MASKS, ROOT, Trainings, budget_of, by_minutes, made_with
+from folds import POOR_MASKS, ROOT, Trainings, budget_of, by_minutes, made_with, summary
 
 from pleural.io.whole import read_table
-from pleural.statistics import mean
 
 COLUMNS = ("dice", "nsd", "sensitivity", "precision", "reference_ml", "predicted_ml")
 
@@ -64,14 +63,12 @@ def _values(row: dict[str, str]) -> list[float]:
 
 def told(which: str, values: np.ndarray) -> str:
     """``values``: seeds, scans (each of its own patient), ``COLUMNS``."""
-    by_seed = values[..., 0].mean(axis=1)
-    over = mean(values[..., 0].mean(axis=0), [str(scan) for scan in range(values.shape[1])])
-    errors = np.abs(values[..., 5] / values[..., 4] - 1)
+    over = summary(values[..., 0], values[..., 5], values[..., 4])
     missed = int((values[..., 0] == 0).sum())
     return (
-        f"{which}: mean Dice {over.value:.3f} [{over.low:.3f}, {over.high:.3f}], of each seed "
-        f"{', '.join(f'{dice:.3f}' for dice in by_seed)}; median volume error "
-        f"{np.median(errors):.0%}; missed {missed} of {values[..., 0].size}"
+        f"{which}: mean Dice {over.dice.value:.3f}{over.interval}, of each seed "
+        f"{', '.join(f'{dice:.3f}' for dice in over.of_seed)}; median volume error "
+        f"{over.volume_error:.0%}; missed {missed} of {values[..., 0].size}"
     )
 
 

@@ -17,6 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pleural.statistics import Estimate, mean
+
 ROOT = Path(__file__).resolve().parents[2]
 POOR_MASKS = ("LUNG1-005", "LUNG1-013")  # incomplete; half of it outside the range of fluid
 
@@ -107,6 +111,27 @@ def by_case(records: Sequence[dict[str, Any]], value: str = "dice") -> dict[str,
     """One number of every scan, from the fold that held it out."""
     found = {case["name"]: case[value] for record in records for case in record["cases"]}
     return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Dice over scans, each of its own patient, and over seeds."""
+
+    dice: Estimate  # of each scan's mean over the seeds
+    of_seed: np.ndarray
+    volume_error: float  # median, as a share of the reference
+
+    @property
+    def interval(self) -> str:
+        low, high = self.dice.low, self.dice.high
+        return "" if low is None else f" [{low:.3f}, {high:.3f}]"
+
+
+def summary(dice: np.ndarray, predicted_ml: np.ndarray, reference_ml: np.ndarray) -> Summary:
+    """Each argument: seeds, scans."""
+    patients = [str(scan) for scan in range(dice.shape[1])]
+    error = float(np.median(np.abs(predicted_ml / reference_ml - 1)))
+    return Summary(mean(dice.mean(axis=0), patients), dice.mean(axis=1), error)
 
 
 def budget_of(records: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""What synthetic findings are painted with: densities, noise, smooth unevenness, boxes."""
+"""What synthetic findings are painted with: densities, noise, smooth unevenness, boxes, blobs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from monai.transforms import RandomizableTransform
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from pleural.prepared import Sample
 
 REACH = 1.7  # of a blob's radius, beyond which nothing of it is left
 LOBED = 0.35  # standard deviation of its radius, as a share of it
@@ -99,20 +102,65 @@ def blob(
     return Blob(box, radius, radii, inside)
 
 
-def mottled(
-    random: np.random.RandomState,
-    blob: Blob,
-    mean_hu: Sequence[float],
-    noise_hu: Sequence[float],
-    window_hu: Sequence[float],
-) -> Tensor:
-    """Of one mean between the ends of ``mean_hu``, uneven, with noise; as large as the blob's box.
+class RandTissue(RandomizableTransform):
+    """Paints a blob of tissue, of one density but for unevenness and noise; the label stays.
 
-    ``noise_hu``: least and greatest standard deviation.
+    Args:
+        prob: of doing so.
+        window_hu: what -1 and 1 of the image stand for.
+        radius_mm: least and greatest; as likely to be halved as doubled.
+        tissue_hu: least and greatest mean HU.
+        noise_hu: least and greatest standard deviation of HU within one.
     """
-    shape = blob.inside.shape
-    mean, unevenness, sd = (
-        float(random.uniform(low, high)) for low, high in (mean_hu, MOTTLED_HU, noise_hu)
-    )
-    tissue = value(mean, window_hu) + noise(random, shape, difference(sd, window_hu))
-    return tissue + difference(unevenness, window_hu) * uneven(random, shape, blob.radii / 3)
+
+    blur_mm: tuple[float, float]  # from nothing to all of it
+
+    def __init__(
+        self,
+        prob: float,
+        window_hu: Sequence[float],
+        radius_mm: Sequence[float],
+        tissue_hu: Sequence[float],
+        noise_hu: Sequence[float],
+    ) -> None:
+        super().__init__(prob)
+        self.window_hu = window_hu
+        self.radius_mm = radius_mm
+        self.tissue_hu = tissue_hu
+        self.noise_hu = noise_hu
+
+    def __call__(self, sample: Sample) -> Sample:
+        self.randomize(None)
+        if not self._do_transform:
+            return sample
+        middles, room = self.places(sample)
+        painted = blob(self.R, middles, self.radius_mm, sample["spacing_mm"])
+        if painted is None:
+            return sample
+        inside = self.shaped(painted)
+        share = (inside * (painted.radius_mm / self.R.uniform(*self.blur_mm)) + 0.5).clamp(0, 1)
+        tissue = self._tissue(painted)
+        image = sample["image"].clone()
+        part = image[0][painted.box]
+        image[0][painted.box] = torch.lerp(part, self.over(part, tissue), share * room[painted.box])
+        return {**sample, "image": image}
+
+    def places(self, sample: Sample) -> tuple[Tensor, Tensor]:
+        """Where its middle may lie, and what may be painted over; each ``(X, Y, Z)``."""
+        raise NotImplementedError
+
+    def shaped(self, painted: Blob) -> Tensor:
+        """``inside`` of the blob, or of what is left of it."""
+        return painted.inside
+
+    def over(self, part: Tensor, tissue: Tensor) -> Tensor:
+        """What is seen where all of a voxel of ``part`` is painted."""
+        return tissue
+
+    def _tissue(self, painted: Blob) -> Tensor:
+        shape = painted.inside.shape
+        mean = value(self.R.uniform(*self.tissue_hu), self.window_hu)
+        unevenness = difference(self.R.uniform(*MOTTLED_HU), self.window_hu)
+        sd = difference(self.R.uniform(*self.noise_hu), self.window_hu)
+        tissue = mean + noise(self.R, shape, sd)
+        return tissue + unevenness * uneven(self.R, shape, painted.radii / 3)
