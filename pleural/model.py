@@ -37,9 +37,9 @@ class UNet(nn.Module):
             which it differs by some hundredths of a window that also holds lung and bone.
         prior: probability that the untrained network gives every voxel, about the share that is
             effusion; from one half, the first hundreds of steps go into learning this share.
-        coarse_heads: so many of the levels below the finest have a head of their own while
-            training (deep supervision, Lee et al. 2015, arXiv 1409.5185), the finer ones first;
-            the network then gives a list.
+        coarse_heads: so many of the levels below the finest, or all where there are fewer, have a
+            head of their own while training (deep supervision, Lee et al. 2015, arXiv 1409.5185),
+            the finer ones first; the network then gives a list.
 
     Images of any size are taken. ``multiples`` holds ``stem_stride`` times 2 to the number of
     levels less one: to sizes divisible by it, nothing is added and cut off again.
@@ -55,8 +55,8 @@ class UNet(nn.Module):
         coarse_heads: int = 0,  # runs from before there were any
     ) -> None:
         super().__init__()
-        if not 0 <= coarse_heads < len(channels):
-            raise ValueError(f"coarse_heads is 0 to {len(channels) - 1}; got {coarse_heads}")
+        if coarse_heads < 0:
+            raise ValueError(f"coarse_heads is 0 or more; got {coarse_heads}")
         conv: Any = nn.Conv2d if dimensions == 2 else nn.Conv3d
         up: Any = nn.ConvTranspose2d if dimensions == 2 else nn.ConvTranspose3d
         block = partial(_block, dimensions)

@@ -113,9 +113,10 @@ def test_slice_wise_coarse_logits_are_volumes():
     torch.testing.assert_close(net(image)[..., 3], net(image[..., 3:4])[..., 0])
 
 
-def test_no_more_coarse_heads_than_levels():
-    with pytest.raises(ValueError, match="coarse_heads is 0 to 2; got 3"):
-        deep(coarse_heads=3)
+def test_coarse_heads_are_as_many_as_there_are_levels_for():
+    assert len(deep(coarse_heads=3).coarse_heads) == 2
+    with pytest.raises(ValueError, match="coarse_heads is 0 or more; got -1"):
+        deep(coarse_heads=-1)
 
 
 @pytest.mark.parametrize("net", [nn.Conv3d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Linear(2, 3)])
