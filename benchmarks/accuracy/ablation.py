@@ -35,7 +35,7 @@ VARIANTS: dict[str, list[str]] = {
         "model.channels=[16,32,64,128,256]",
         "model.stem_stride=[2,2,1]",
     ],
-    "small_patches": ["patch_size=[96,96,48]"],
+    "small_patches": ["patch_size=[96,96,64]"],
     "batch_dice": ["loss.dice_over=batch", "loss.smooth=1e-5"],
     "patch_dice": ["loss.dice_over=patch"],
     "pos_weight_1": ["loss.pos_weight=1"],
