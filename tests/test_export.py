@@ -220,7 +220,7 @@ def test_the_bundle_is_whole_and_needs_no_pleural(exported):
 def test_other_networks_survive_as_well(model, tmp_path):
     torch.manual_seed(0)
     net = instantiate(composed(tmp_path, f"model={model}").model, _convert_="all").eval()
-    size = (64, 64, 32)
+    size = (32, 32, 16)
     preprocess = ChestCT((-1000, 1000), (6, 6, None), crop_to_body=True, margin_mm=10)
     inferer = SlidingWindowInferer(size, overlap=0.5, mode="gaussian")
     parity = write_onnx(Trained(net, preprocess, inferer, size, 0.5), tmp_path / "model.onnx", {})
