@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import os
 import subprocess
 import sys
 import time
@@ -23,6 +24,14 @@ from pleural.volume import Volume
 
 SMALL = [*TINY, "epochs=4", "trainer.precision=32-true", "trainer.enable_progress_bar=false"]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    """Tests that run side by side share the cores, as do the trainings that they start."""
+    if n_workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+        n_threads = max(1, (os.cpu_count() or 1) // int(n_workers))
+        os.environ["OMP_NUM_THREADS"] = str(n_threads)
+        torch.set_num_threads(n_threads)
 
 
 def shared(name: str, what: str) -> Path:
