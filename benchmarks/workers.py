@@ -107,7 +107,8 @@ def ours(data: Sequence[str], *overrides: str) -> dict[str, Any]:
     from pytorch_lightning import Callback
     from pytorch_lightning.profilers import SimpleProfiler
 
-    training = task(data, *overrides, "fold=all", f"epochs={EPOCHS}", "task=train")
+    fixed = ["fold=all", f"epochs={EPOCHS}", "coarse_until=0"]  # of the full size throughout
+    training = task(data, *overrides, *fixed, "task=train")
     parts, profiler, marks = training.keywords, SimpleProfiler(), {}
     net, make_trainer = parts["model"], parts["trainer"]
     net.forward, augmentation = Timed(net.forward), Timed(parts["augmentation"])
@@ -243,6 +244,7 @@ def validation(data: Sequence[str], *overrides: str) -> dict[str, Any]:
     module = Training(
         **dict(zip(names, parts.values(), strict=True)),
         threshold=0.5,
+        coarse_until=0,
         ema_decay=None,
         bad_loss="stop",
     )

@@ -11,6 +11,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import monai
+import numpy as np
 import torch
 from monai.data import CacheDataset, DataLoader, Dataset
 from monai.transforms import (
@@ -20,11 +21,13 @@ from monai.transforms import (
     RandSpatialCropd,
     Transform,
 )
+from scipy import ndimage
 from tqdm import tqdm
 
 from pleural.data.case import Case
 from pleural.draws import Drawn, Draws
 from pleural.errors import Findings, InputError
+from pleural.loss import UNKNOWN
 from pleural.prepared import OnDisk, Prepare, Sample
 from pleural.volume import Volume
 
@@ -47,6 +50,8 @@ class Patches:
         positive_share: of the patches are centred on effusion, where a case has any.
         cases_per_batch: drawn for a batch of ``cases_per_batch * crops_per_case`` patches.
         steps_per_epoch: batches in an epoch; ``None`` draws each case once an epoch.
+        doubt_mm: around the masks of distrusted cases, within which nothing is learnt; ``None``
+            trusts them.
         cache: ``memory`` keeps prepared cases in memory; ``disk`` maps the files of ``cache_dir``,
             for more cases than fit; ``none`` prepares them at every draw.
         cache_dir: prepared cases are kept here for the next training; may be shared by runs.
@@ -63,6 +68,7 @@ class Patches:
         positive_share: float,
         cases_per_batch: int,
         steps_per_epoch: int | None,
+        doubt_mm: float | None,
         cache: str,
         cache_dir: str | Path | None,
         cache_workers: int,
@@ -74,6 +80,8 @@ class Patches:
             raise InputError("dataset.cache=disk needs a folder: dataset.cache_dir=...")
         if len(patch_size) != 3 or min(patch_size) < 1:
             raise InputError(f"patch_size is three positive sizes (X, Y, Z); got {[*patch_size]}")
+        if doubt_mm is not None and doubt_mm < 0:
+            raise InputError(f"dataset.doubt_mm is 0 or more, or null; got {doubt_mm}")
         if len(margin) != 3 or min(margin) < 0:
             raise InputError(f"dataset.margin is three sizes (X, Y, Z), 0 or more; got {[*margin]}")
         self.patch_size = tuple(patch_size)
@@ -82,6 +90,7 @@ class Patches:
         self.positive_share = positive_share
         self.cases_per_batch = cases_per_batch
         self.steps_per_epoch = steps_per_epoch
+        self.doubt_mm = doubt_mm
         self.cache = cache
         self.cache_dir = cache_dir
         self.cache_workers = cache_workers
@@ -121,11 +130,15 @@ class Patches:
         )
         as_float = CastToTyped(keys=CUT, dtype=torch.float32)
         cut = RandSpatialCropd(keys=["image", "label"], roi_size=self.patch_size)
-        steps = [prepare, crop, as_float, augmentation, _fed, cut, self._of_patch_size]
+        doubt = _Doubt(self._distrusted(training), self.doubt_mm or 0.0)
+        steps = [prepare, doubt, crop, as_float, augmentation, _fed, cut, self._of_patch_size]
         patches = self._dataset(training, Compose(steps))
         volumes = self._dataset(validation, Compose([prepare, _fed]))
         prepare.raise_findings(len(training) + len(validation))
         return self._training_loader(patches), DataLoader(volumes, num_workers=0, batch_size=1)
+
+    def _distrusted(self, cases: Sequence[Case]) -> list[str]:
+        return [case.name for case in cases if case.distrusted and self.doubt_mm is not None]
 
     def _prepare(self, preprocess: Callable[[Volume], Volume]) -> Prepare | OnDisk:
         prepare = Prepare(preprocess, self.patch_size)
@@ -193,6 +206,27 @@ class _Collected(Transform):
                 f"{len(self.findings)} findings in {n_cases} cases; nothing was trained:",
                 self.findings,
             )
+
+
+class _Doubt(Transform):
+    """What lies about the masks of the cases named is unknown, and no patch is centred on them.
+
+    So a scan with a poor mask still shows what a chest looks like, and has fluid poured into it.
+    """
+
+    def __init__(self, names: Sequence[str], within_mm: float) -> None:
+        self.names = names
+        self.within_mm = within_mm
+
+    def __call__(self, sample: Sample) -> Sample:
+        if sample.get("name") not in self.names:
+            return sample
+        label, spacing_mm = sample["label"], [float(mm) for mm in sample["spacing_mm"]]
+        if not label.any():
+            return sample
+        away_mm = ndimage.distance_transform_edt(label[0] == 0, sampling=spacing_mm)
+        label = np.where(away_mm <= self.within_mm, UNKNOWN, label).astype(label.dtype)
+        return {**sample, "label": label, "foreground": sample["foreground"][:0]}
 
 
 def _start_worker(_: int) -> None:

@@ -1,4 +1,7 @@
-"""Dice + BCE, the objective of this project; MONAI's other losses need no code here."""
+"""Dice + BCE, the objective of this project; MONAI's other losses need no code here.
+
+Shapes: logits and targets ``(B, 1, X, Y, Z)``, targets in [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pleural.errors import InputError
+
+UNKNOWN = -1.0  # in a target, where nobody knows what is right
+NONE = -30.0  # a logit of which every loss takes it that no effusion was found
 
 
 class DiceBCE(nn.Module):
@@ -47,7 +53,7 @@ class DiceBCE(nn.Module):
         self.register_buffer("pos_weight", torch.tensor(float(pos_weight)))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """``logits`` and ``target``: ``(B, 1, X, Y, Z)``, target in [0, 1]. Returns a scalar."""
+        """Returns a scalar."""
         logits = logits.float()
         bce = binary_cross_entropy_with_logits(logits, target, pos_weight=self.pos_weight)
         loss: Tensor = self.dice_weight * self._dice(logits, target) + self.bce_weight * bce
@@ -73,3 +79,25 @@ class DiceBCE(nn.Module):
     def _lacking(self, differing: Tensor, total: Tensor) -> Tensor:
         """What a Dice lacks to 1."""
         return differing / (total + self.smooth)
+
+
+class KnownOnly(nn.Module):
+    """Another loss, over what is known.
+
+    Where a target is below 0, as :data:`UNKNOWN` is and what was interpolated towards it, nothing
+    that is predicted costs or teaches anything.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = self.loss(*known(logits, target))
+        return loss
+
+
+def known(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The two, with no effusion found and none there where the target is unknown."""
+    unknown = target < 0
+    return logits.masked_fill(unknown, NONE), target.masked_fill(unknown, 0.0)

@@ -26,7 +26,7 @@ from pleural.faults import what_happened
 from pleural.hardware import keep_freed_memory, wrong_gradients
 from pleural.history import History
 from pleural.judgement import described, judge, mean_dice, summary
-from pleural.loop import Training
+from pleural.loop import Training, halved_size
 from pleural.prepared import Sample
 from pleural.run_folder import RunFolder, versions
 from pleural.segmenter import Segmenter
@@ -48,6 +48,7 @@ def train(
     logger: Logger,
     inference: Inferer,
     threshold: float,
+    coarse_until: float,
     ema_decay: float | None,
     bad_loss: str,
     keep: str,
@@ -60,6 +61,7 @@ def train(
 
     Args:
         data: has ``cases()``.
+        coarse_until: share of the training before which patches are halved in plane.
         bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
         keep: ``best``, or ``last``: the last epoch, chosen by nothing. The validation scans are
             then seen only when it is judged, so their Dice is that of scans it never met.
@@ -95,16 +97,16 @@ def train(
     record = {**about, "finished": False, "split": described(parts)}
     rank_zero_only(run.save_record)(record)
     clock.lap("prepare")
-    module = Training(model, loss, optimizer, scheduler, inference, threshold, ema_decay, bad_loss)
-    training, validation = (
-        [case.name for case in part] for part in (parts.training, parts.validation)
+    module = Training(
+        model, loss, optimizer, scheduler, inference, threshold, coarse_until, ema_decay, bad_loss
     )
-    history = History(run, training, validation, chooses=bool(chosen_by))
+    learnt, judged = ([case.name for case in part] for part in (parts.training, parts.validation))
+    history = History(run, learnt, judged, chooses=bool(chosen_by))
     callbacks = _callbacks(run, history, patience)
     fitter = trainer(callbacks=callbacks, logger=logger, default_root_dir=run.path)
     if bad_loss == "skip" and fitter.world_size > 1:
         raise InputError("bad_loss=skip is for one process: others would wait for its gradients")
-    _check_patches(fitter, model, dataset.patch_size)
+    _check_patches(fitter, model, dataset, coarse_until)
     finished = _fit(fitter, module, batches, volumes if chosen_by else None, run, dataset)
     clock.lap("train")
     if not fitter.is_global_zero:  # one process judges and writes
@@ -177,8 +179,14 @@ def _check_chooses(cases: Sequence[Case]) -> None:
         )
 
 
-def _check_patches(trainer: Trainer, net: nn.Module, patch_size: Sequence[int]) -> None:
-    """Before minutes are spent: the network takes such patches, and learns from them."""
+def _check_patches(trainer: Trainer, net: nn.Module, dataset: Patches, coarse_until: float) -> None:
+    """Before minutes are spent: the network takes what it will meet, and learns from it."""
+    _check_size(trainer, net, dataset.patch_size)
+    if coarse_until > 0:
+        _check_size(trainer, net, halved_size(dataset.patch_size))
+
+
+def _check_size(trainer: Trainer, net: nn.Module, patch_size: Sequence[int]) -> None:
     try:
         wrong = wrong_gradients(net, patch_size)
     except ImportError as error:
@@ -186,14 +194,15 @@ def _check_patches(trainer: Trainer, net: nn.Module, patch_size: Sequence[int]) 
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"the model cannot take patches of {[*patch_size]} ({first_line(error)}): "
-            "each size must be divisible by all of its strides, and large enough for them"
+            "each size must be divisible by all of its strides, and large enough for them; with "
+            "coarse_until=0 patches are not halved"
         ) from error
     on_cpu_in_bf16 = trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision)
     if wrong and on_cpu_in_bf16:
         raise InputError(
             f"patches of {[*patch_size]} leave {len(wrong)} convolutions ({wrong[0]}, ...) a first "
             "size of 2, where this processor's bf16 gradients are wrong: choose a larger "
-            "patch_size along X, or trainer.precision=32-true"
+            "patch_size along X, trainer.precision=32-true, or coarse_until=0 to halve no patches"
         )
 
 

@@ -15,6 +15,7 @@ from pleural.augmentation import (
 )
 from pleural.augmentation.affine import _grid
 from pleural.augmentation.painting import noise
+from pleural.loss import UNKNOWN
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +157,13 @@ def test_it_adds_to_the_effusion_that_is_there(chest):
     poured = effusion()(chest)
     assert (poured["label"] >= chest["label"]).all()
     assert poured["label"].max() == 1
+
+
+def test_what_was_unknown_stays_so_where_no_fluid_is_poured(chest):
+    chest["label"][:] = UNKNOWN
+    poured = effusion()(chest)["label"]
+    clean = effusion()({**chest, "label": torch.zeros_like(chest["label"])})["label"]
+    assert torch.equal(poured, torch.where(clean > 0, clean, UNKNOWN))
 
 
 def test_the_side_is_drawn_where_there_are_two(chest):

@@ -68,7 +68,8 @@ def test_the_yaml_of_a_source_repeats_its_constructor_in_names_and_defaults(sour
     assert isinstance(conf, dict)
     assert conf.pop("_target_") == f"{source.__module__}.{source.__name__}"
     assert list(conf) == [field.name for field in fields(source)]
-    patterns = {key: tuple(conf[key]) for key in ("negatives", "distrusted")}
+    given = [key for key in ("negatives", "distrusted") if conf[key] is not None]
+    patterns = {key: tuple(conf[key]) for key in given}
     assert source("???") == source(**{**conf, **patterns})
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from monai.data import CacheDataset
 from monai.transforms import Compose, RandFlipd, RandGaussianNoised, RandRotate90d
+from scipy import ndimage
 
 from pleural.dataset import Patches
 from pleural.draws import Draws
@@ -32,6 +33,7 @@ def patches(**changes):
         "positive_share": 0.5,
         "cases_per_batch": 2,
         "steps_per_epoch": 4,
+        "doubt_mm": 50,
         "cache": "memory",
         "cache_dir": None,
         "cache_workers": 2,
@@ -203,6 +205,30 @@ def test_an_augmentation_that_changes_the_size_is_named(phantoms, preprocess):
     training, _ = patches().loaders(phantoms, [], preprocess, turn)
     with pytest.raises(InputError, match="equal in the axes"):
         next(iter(training))
+
+
+def test_about_a_distrusted_mask_nothing_is_known_and_no_patch_is_centred_on_it(
+    phantoms, preprocess
+):
+    doubted = dataclasses.replace(phantoms[0], distrusted=True)
+    given = {"cache": "memory", "positive_share": 1.0}
+    made = patches(doubt_mm=20, **given).loaders([doubted], [doubted], preprocess, Compose([]))
+    training, validation = made
+    (kept,), (volume,) = training.dataset.cases._cache, validation
+    label, mask = kept["label"][0], volume["label"][0, 0].numpy()
+    spacing_mm = [float(mm) for mm in kept["spacing_mm"]]
+    away_mm = ndimage.distance_transform_edt(mask == 0, sampling=spacing_mm)
+    assert 0 < (label < 0).mean() < 0.5
+    np.testing.assert_array_equal(label, np.where(away_mm <= 20, -1, 0))
+    assert not len(kept["foreground"])
+    assert 0 < mask.max() <= 1  # what is predicted is held against all of it
+    trusted, _ = patches(doubt_mm=None, **given).loaders([doubted], [], preprocess, Compose([]))
+    np.testing.assert_array_equal(trusted.dataset.cases._cache[0]["label"][0], mask)
+
+
+def test_a_doubt_is_a_distance():
+    with pytest.raises(InputError, match=r"doubt_mm is 0 or more"):
+        patches(doubt_mm=-1)
 
 
 def test_the_cache_stays_as_it_was_whatever_augmentation_does(phantoms, preprocess):

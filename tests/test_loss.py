@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from monai.losses import DiceLoss
+from monai.losses import DiceFocalLoss, DiceLoss
 
 from pleural.errors import InputError
-from pleural.loss import DiceBCE
+from pleural.loss import UNKNOWN, DiceBCE, KnownOnly
 
 
 def loss(**changes):
@@ -115,3 +115,30 @@ def test_what_dice_is_taken_over_is_one_of_three():
 def test_it_is_computed_in_fp32():
     target = patches()
     assert loss()(torch.zeros_like(target).bfloat16(), target).dtype == torch.float32
+
+
+OTHERS = [
+    *(loss(dice_over=over, smooth=100) for over in ("batch", "patch", "effusion")),
+    DiceFocalLoss(sigmoid=True),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_is_unknown_costs_and_teaches_nothing(other):
+    target = patches()
+    target[:, :, :3] = UNKNOWN
+    target[:, :, 3] = UNKNOWN / 4  # interpolated towards it
+    first, second = (torch.randn_like(target, requires_grad=True) for _ in range(2))
+    with torch.no_grad():
+        second[:, :, 4:] = first[:, :, 4:]
+    costs = [KnownOnly(other)(logits, target) for logits in (first, second)]
+    costs[0].backward()
+    assert costs[0] > 0.1
+    assert costs[0] == costs[1]
+    assert not first.grad[:, :, :4].any()
+    assert first.grad[:, :, 4:].all()
+
+
+def test_where_all_is_known_a_loss_is_what_it_was():
+    target, logits = patches(), torch.randn(2, 1, 8, 8, 8)
+    assert KnownOnly(loss())(logits, target) == loss()(logits, target)

@@ -95,6 +95,20 @@ def test_everything_wrong_comes_in_one_list(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("distrusted", "found"),
+    [(None, ["LUNG1-005"]), ((), []), (("LUNG1-001",), ["LUNG1-001"])],
+)
+def test_masks_known_to_be_poor_are_distrusted_unless_others_are(
+    tmp_path: Path, distrusted: tuple[str] | None, found: list[str]
+) -> None:
+    for name in ("LUNG1-001", "LUNG1-005"):
+        as_downloaded(tmp_path, name)
+        mask(tmp_path / "Effusions", name)
+    source = Plethora(tmp_path, "NSCLC-Radiomics", "Effusions", distrusted=distrusted)
+    assert [case.name for case in source.cases() if case.distrusted] == found
+
+
 def test_scouts_and_hidden_files_are_passed_over(tmp_path: Path) -> None:
     patient = tmp_path / "subset" / "A"
     dicom(patient / "scout" / "1.dcm", "CT", "ORIGINAL", "PRIMARY", "LOCALIZER")

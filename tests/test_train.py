@@ -17,7 +17,7 @@ from torch import nn
 from pleural.data.split import split
 from pleural.dataset import Patches
 from pleural.errors import InputError
-from pleural.loop import Training
+from pleural.loop import Training, halved, halved_size
 from pleural.loss import DiceBCE
 from pleural.model import UNet
 from pleural.preprocess import ChestCT
@@ -45,7 +45,7 @@ def settings(cases, run_dir, **changes):
         "data": Source(cases),
         "split": partial(split, fold=0, n_folds=3, seed=0),
         "preprocess": ChestCT((-1000, 1000), (6, 6, None), crop_to_body=True, margin_mm=10),
-        "dataset": Patches(PATCH, (0, 0, 0), 2, 0.5, 1, 3, "memory", None, 1, 0),
+        "dataset": Patches(PATCH, (0, 0, 0), 2, 0.5, 1, 3, None, "memory", None, 1, 0),
         "augmentation": Compose([]),
         "model": UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05),
         "loss": DiceBCE(3, 1, 1, dice_over="batch", smooth=1e-5),
@@ -63,6 +63,7 @@ def settings(cases, run_dir, **changes):
         "logger": TensorBoardLogger(run_dir, name="", version=""),
         "inference": SlidingWindowInferer(PATCH, overlap=0.25, mode="gaussian"),
         "threshold": 0.5,
+        "coarse_until": 0,
         "ema_decay": 0.9,
         "bad_loss": "stop",
         "keep": "best",
@@ -254,6 +255,7 @@ def module(**changes):
         "schedule": Constant(0.0),
         "inferer": lambda image, net: net(image),
         "threshold": 0.5,
+        "coarse_until": 0,
         "ema_decay": None,
         "bad_loss": "stop",
     }
@@ -297,6 +299,37 @@ def test_cases_without_effusion_are_no_part_of_the_mean():
     assert training.mean_dice == 1.0
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_coarse_until_is_a_share(share):
+    with pytest.raises(InputError, match="coarse_until is a share"):
+        module(coarse_until=share)
+
+
+def test_first_patches_are_halved_in_plane(phantoms, tmp_path):
+    seen = []
+
+    class Noting(nn.Conv3d):
+        def forward(self, image):
+            if self.training and torch.is_grad_enabled():
+                seen.append(tuple(image.shape[2:]))
+            return super().forward(image)
+
+    train(**settings(phantoms, tmp_path, model=Noting(1, 1, 1), coarse_until=0.5))
+    n_x, n_y, n_z = PATCH
+    half = (n_x // 2, n_y // 2, n_z)
+    assert seen == [half] * 5 + [PATCH] * 4  # of 9 steps, the fifth begins before the middle
+
+
+def test_halved_volumes_keep_what_is_in_them():
+    patch = torch.rand(2, 1, 8, 6, 4)
+    assert halved(patch).shape == (2, 1, 4, 3, 4)
+    assert halved(patch).mean() == pytest.approx(float(patch.mean()))
+    assert halved(patch)[1, 0, 1, 2, 3] == pytest.approx(float(patch[1, 0, 2:4, 4:6, 3].mean()))
+    odd = torch.ones(1, 1, 5, 3, 2)
+    assert halved(odd).eq(1).all()
+    assert list(halved(odd).shape[2:]) == halved_size(odd.shape[2:]) == [3, 2, 2]
+
+
 def test_plateau_is_told_of_every_validation(phantoms, tmp_path):
     schedule = Plateau(warmup=0.0, patience=0, factor=0.5)
     train(**settings(phantoms, tmp_path, scheduler=schedule))
@@ -312,16 +345,24 @@ def test_validation_cases_without_effusion_choose_no_epoch(phantoms, tmp_path):
 def test_patches_with_wrong_bf16_gradients_are_refused(phantoms, tmp_path):
     deep = UNet(3, (4, 8, 16, 32, 64), (2, 2, 1), [(-1, 1)], 0.05)  # 64 / 2 / 16 is 2
     changes = {"model": deep, "trainer": lightning(precision="bf16-mixed")}
-    tiny = Patches((64, 64, 32), (0, 0, 0), 1, 0.5, 1, 1, "memory", None, 1, 0)
+    tiny = Patches((64, 64, 32), (0, 0, 0), 1, 0.5, 1, 1, None, "memory", None, 1, 0)
     with pytest.raises(InputError, match=r"first size of 2.*32-true"):
         train(**settings(phantoms, tmp_path, dataset=tiny, **changes))
 
 
 def test_patches_that_the_model_cannot_take_are_refused(phantoms, tmp_path):
-    odd = Patches((45, 32, 16), (0, 0, 0), 1, 0.5, 1, 1, "memory", None, 1, 0)
+    odd = Patches((45, 32, 16), (0, 0, 0), 1, 0.5, 1, 1, None, "memory", None, 1, 0)
     net = MonaiUNet(3, 1, 1, channels=(4, 8, 16), strides=(2, 2))
     with pytest.raises(InputError, match=r"cannot take patches of \[45, 32, 16\]"):
         train(**settings(phantoms, tmp_path, dataset=odd, model=net))
+
+
+def test_halved_patches_that_the_model_cannot_take_are_refused_with_a_remedy(phantoms, tmp_path):
+    odd = Patches((36, 32, 16), (0, 0, 0), 1, 0.5, 1, 1, None, "memory", None, 1, 0)
+    changes = {"dataset": odd, "coarse_until": 0.5}
+    net = MonaiUNet(3, 1, 1, channels=(4, 8, 16), strides=(2, 2))
+    with pytest.raises(InputError, match=r"patches of \[18, 16, 16\].*coarse_until=0"):
+        train(**settings(phantoms, tmp_path, model=net, **changes))
 
 
 def test_an_augmentation_that_changes_the_size_is_told_in_a_sentence(phantoms, tmp_path):

@@ -21,7 +21,9 @@ from folds import POOR_MASKS, Ledger, Trainings, by_case, by_minutes, made_with,
 
 VARIANTS: dict[str, list[str]] = {
     "default": [],
-    "no_poor_masks": [f"data.distrusted=[{','.join(POOR_MASKS)}]"],
+    "trusting": ["dataset.doubt_mm=null"],
+    "fine_throughout": ["coarse_until=0"],
+    "fine_and_trusting": ["coarse_until=0", "dataset.doubt_mm=null"],
     "no_effusions": ["augmentation.transforms.1.prob=0"],
     "more_effusions": ["augmentation.transforms.1.prob=0.8"],
     "no_consolidations": ["augmentation.transforms.0.prob=0"],

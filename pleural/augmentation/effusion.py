@@ -69,7 +69,8 @@ class RandEffusion(RandomizableTransform):
         image, label = sample["image"].clone(), sample["label"].clone()
         spacing_mm = [float(mm) for mm in sample["spacing_mm"]]
         image[0][box], share = self._poured(image[0][box], depth_mm[box].clamp(min=0), spacing_mm)
-        label[0][box] = torch.maximum(label[0][box], share)
+        before = label[0][box]  # which may be unknown
+        label[0][box] = torch.where(share > 0, torch.maximum(before, share), before)
         return {**sample, "image": image, "label": label}
 
     def _poured(

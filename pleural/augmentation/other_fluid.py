@@ -29,8 +29,8 @@ class RandOtherFluid(RandTissue):
 
 
 def _near_pleura(sample: Sample) -> Tensor:
-    """``(X, Y, Z)``: within ``CLEAR_MM`` of lung, recess or effusion, and some voxels beyond."""
-    pleural = (sample["lung_depth_mm"] != 0) | (sample["label"] > 0)
+    """``(X, Y, Z)``: within ``CLEAR_MM`` of lung, recess and what may be effusion, or a bit off."""
+    pleural = (sample["lung_depth_mm"] != 0) | (sample["label"] != 0)
     cell = [max(1, round(CLEAR_MM / float(mm))) for mm in sample["spacing_mm"]]
     cells = max_pool3d(pleural.float(), cell, ceil_mode=True)
     near = max_pool3d(cells, 3, stride=1, padding=1)[0] > 0

@@ -39,7 +39,8 @@ class Case:
         mask: the reference effusion; ``None`` for an unlabelled case, which is not a negative one.
         readers: masks of further readers by name, for comparison with the reference.
         negative: known to be free of effusion, so that an empty (or no) mask is right.
-        distrusted: its mask is too poor to learn from; what is predicted is still held against it.
+        distrusted: its mask is too poor to learn from, and teaches nothing; what is predicted is
+            still held against it.
     """
 
     name: str

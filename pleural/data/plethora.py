@@ -17,6 +17,8 @@ from pleural.io import find
 REFERENCE = "first"  # the reviewer whose mask is the reference
 EFFUSION_MASK = re.compile(r"(.+)_effusion_([^_]+)_reviewer\.nii(?:\.gz)?")
 ANY_MASK = "_reviewer.nii"  # of a thoracic cavity as well
+# 21.9 of 128.5 mL, as PleThora's own table has it; and one half outside the densities of fluid.
+POOR = ("LUNG1-005", "LUNG1-013")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Plethora:
             modalities and scouts are passed over. May be the same folder as ``masks``.
         masks: searched at any depth for the masks of effusions.
         negatives: a shell pattern, or several, of patients known to be free of effusion.
-        distrusted: the same, of patients whose masks are too poor to learn from.
+        distrusted: the same, of patients whose masks are too poor to learn from; ``None``: those
+            of ``POOR`` that are there.
     """
 
     LAYOUT: ClassVar[str] = cleandoc("""
@@ -46,7 +49,7 @@ class Plethora:
     images: str = "subset"
     masks: str = "subset_masks"
     negatives: str | Sequence[str] = ()
-    distrusted: str | Sequence[str] = ()
+    distrusted: str | Sequence[str] | None = None
 
     def cases(self) -> list[Case]:
         """The cases in natural order.
@@ -65,7 +68,8 @@ class Plethora:
         if findings := [*_scan_findings(patients), *_mask_findings(reviewed, patients)]:
             raise Findings(f"{self.root} cannot be used:", sorted(findings, key=natural))
         cases = [_case(name, patients[name], reviewed.get(name, {})) for name in patients]
-        return marked(cases, self.negatives, self.distrusted)
+        known = [name for name in POOR if name in patients]
+        return marked(cases, self.negatives, known if self.distrusted is None else self.distrusted)
 
     def _folder(self, name: str) -> Path:
         folder = Path(self.root).expanduser() / name

@@ -15,17 +15,21 @@ BANDS_ML = (0.0, 50.0, 200.0, 500.0)  # a patient's stratum: how many of these i
 
 @dataclass(frozen=True)
 class Split:
-    """Cases to train on, to validate on, and those left out for want of a (good) mask."""
+    """Cases to train on, to validate on, and those left out for want of a mask."""
 
     training: list[Case]
     validation: list[Case]
     unlabelled: list[Case]
-    distrusted: list[Case]
+
+    @property
+    def distrusted(self) -> list[Case]:
+        """Those of the training whose masks teach nothing."""
+        return [case for case in self.training if case.distrusted]
 
     def __str__(self) -> str:
         rows = [("training", self.training), ("validation", self.validation)]
-        left_out = [("unlabelled", self.unlabelled), ("distrusted", self.distrusted)]
-        rows += [(name, cases) for name, cases in left_out if cases]
+        others = [("unlabelled", self.unlabelled), ("training, distrusted", self.distrusted)]
+        rows += [(name, cases) for name, cases in others if cases]
         return "\n".join(f"{name} ({len(cases)}): {_names(cases)}" for name, cases in rows)
 
 
@@ -36,7 +40,7 @@ def split(
     seed: int,
     validation: str | Sequence[str] | None = None,
 ) -> Split:
-    """One fold of a cross-validation. Distrusted cases never train, but validate in their fold.
+    """One fold of a cross-validation.
 
     Args:
         fold: 0 to ``n_folds - 1``: the fold that validates; ``"all"``: every case trains.
@@ -50,7 +54,7 @@ def split(
 
     Raises:
         InputError: no labelled case, no such fold, fewer patients than folds, an unknown name, or
-            nothing left to train on.
+            nothing left to train on but distrusted cases.
     """
     labelled = [case for case in cases if case.labelled]
     unlabelled = [case for case in cases if not case.labelled]
@@ -65,14 +69,12 @@ def split(
             raise InputError(f"fold is 0 to {n_folds - 1}, or all; got {fold!r}")
         folds = folds_of(labelled, n_folds, seed)
         chosen = {patient for patient, its_fold in folds.items() if its_fold == fold}
-    others = [case for case in labelled if case.patient not in chosen]
-    training = [case for case in others if not case.distrusted]
-    distrusted = [case for case in others if case.distrusted]
-    if not training:
-        but = f", or are distrusted ({_names(distrusted)})" if distrusted else ""
+    training = [case for case in labelled if case.patient not in chosen]
+    if all(case.distrusted for case in training):
+        but = f", or are distrusted ({_names(training)})" if training else ""
         raise InputError(f"all {len(labelled)} labelled cases validate{but}: nothing to train on")
     validating = [case for case in labelled if case.patient in chosen]
-    return Split(training, validating, unlabelled, distrusted)
+    return Split(training, validating, unlabelled)
 
 
 def folds_of(cases: Sequence[Case], n_folds: int, seed: int) -> dict[str, int]:
