@@ -129,7 +129,7 @@ def write_run(
         "bias": torch.tensor([-steepness * above_hu / 1000]),
     }
     run.save_best(weights, epoch=0, val_dice=None)
-    run.save_record({"split": described(Split([*training], [*validation], [], []))})
+    run.save_record({"split": described(Split([*training], [*validation], []))})
     return path
 
 

@@ -61,7 +61,7 @@ def test_the_summary_warns_of_few_cases_and_shows_every_one(tmp_path):
 
 def test_unlabelled_cases_are_named_but_not_read(phantoms, tmp_path):
     gone = Case("u", "p", tmp_path / "gone.nii.gz")
-    parts = described(Split(phantoms[:1], phantoms[1:2], [gone], []))
+    parts = described(Split(phantoms[:1], phantoms[1:2], [gone]))
     assert parts["unlabelled"] == [{"name": "u", "patient": "p"}]
     assert len(parts["training"][0]["sha256"]) == 64
     assert parts["validation"][0]["volume_ml"] == pytest.approx(phantoms[1].volume_ml, abs=1e-3)
