@@ -42,9 +42,8 @@ class Training(LightningModule):
         inferer: runs the network over a whole volume.
         threshold: probability from which a voxel is effusion.
         coarse_until: share of the training before which patches are halved in plane. Such steps
-            take a quarter of the time; where time is short, what is learnt in more of them counts
-            for more than the detail they lack (progressive resizing, as in Tan & Le 2021, arXiv
-            2104.00298).
+            take a third of the time, so more are made in it (progressive resizing, as in Tan & Le
+            2021, arXiv 2104.00298).
         ema_decay: validate and keep a running average of the weights, of which this share is kept
             at every step; ``None``: the weights themselves.
         bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from folds import POOR_MASKS, Ledger, Trainings, by_case, by_minutes, made_with, summary
+from folds import Ledger, Trainings, by_case, by_minutes, made_with, summary
+
+from pleural.data.plethora import POOR_MASKS
 
 VARIANTS: dict[str, list[str]] = {
     "default": [],

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from folds import POOR_MASKS, ROOT, Trainings, budget_of, by_minutes, made_with, summary
+from folds import ROOT, Trainings, budget_of, by_minutes, made_with, summary
 
+from pleural.data.plethora import POOR_MASKS
 from pleural.io.whole import read_table
 
 COLUMNS = ("dice", "nsd", "sensitivity", "precision", "reference_ml", "predicted_ml")

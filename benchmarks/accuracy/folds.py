@@ -22,7 +22,6 @@ import numpy as np
 from pleural.statistics import Estimate, mean
 
 ROOT = Path(__file__).resolve().parents[2]
-POOR_MASKS = ("LUNG1-005", "LUNG1-013")  # incomplete; half of it outside the range of fluid
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from folds import POOR_MASKS, Ledger, Trainings, by_case, by_minutes, made_with
+from folds import Ledger, Trainings, by_case, by_minutes, made_with
 from matplotlib.figure import Figure
+
+from pleural.data.plethora import POOR_MASKS
 
 
 def plot(dices: Mapping[str, Sequence[float]], minutes: Sequence[int], title: str) -> Figure:

@@ -18,7 +18,7 @@ REFERENCE = "first"  # the reviewer whose mask is the reference
 EFFUSION_MASK = re.compile(r"(.+)_effusion_([^_]+)_reviewer\.nii(?:\.gz)?")
 ANY_MASK = "_reviewer.nii"  # of a thoracic cavity as well
 # 21.9 of 128.5 mL, as PleThora's own table has it; and one half outside the densities of fluid.
-POOR = ("LUNG1-005", "LUNG1-013")
+POOR_MASKS = ("LUNG1-005", "LUNG1-013")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Plethora:
         masks: searched at any depth for the masks of effusions.
         negatives: a shell pattern, or several, of patients known to be free of effusion.
         distrusted: the same, of patients whose masks are too poor to learn from; ``None``: those
-            of ``POOR`` that are there.
+            of ``POOR_MASKS`` that are there.
     """
 
     LAYOUT: ClassVar[str] = cleandoc("""
@@ -68,8 +68,10 @@ class Plethora:
         if findings := [*_scan_findings(patients), *_mask_findings(reviewed, patients)]:
             raise Findings(f"{self.root} cannot be used:", sorted(findings, key=natural))
         cases = [_case(name, patients[name], reviewed.get(name, {})) for name in patients]
-        known = [name for name in POOR if name in patients]
-        return marked(cases, self.negatives, known if self.distrusted is None else self.distrusted)
+        distrusted = self.distrusted
+        if distrusted is None:
+            distrusted = [name for name in POOR_MASKS if name in patients]
+        return marked(cases, self.negatives, distrusted)
 
     def _folder(self, name: str) -> Path:
         folder = Path(self.root).expanduser() / name
