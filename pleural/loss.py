@@ -73,7 +73,7 @@ class DiceBCE(nn.Module):
         if self.dice_over == "patch":
             return of_each.mean()
         has = wanted > 0
-        together = self._lacking(differing[has].sum(), total[has].sum())
+        together = self._lacking((differing * has).sum(), (total * has).sum())
         return torch.where(has, together, of_each).mean()
 
     def _lacking(self, differing: Tensor, total: Tensor) -> Tensor:

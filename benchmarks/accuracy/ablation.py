@@ -21,11 +21,15 @@ from folds import Ledger, Trainings, by_case, by_minutes, made_with, summary
 
 from pleural.data.plethora import POOR_MASKS
 
+LOW = ["patch_size=[160,128,32]", "dataset.margin=[32,32,8]"]  # 10 cm of the scans, not 19
 VARIANTS: dict[str, list[str]] = {
     "default": [],
     "trusting": ["dataset.doubt_mm=null"],
     "fine_throughout": ["coarse_until=0"],
-    "fine_and_trusting": ["coarse_until=0", "dataset.doubt_mm=null"],
+    "coarse_half": ["coarse_until=0.5"],
+    "low": LOW,
+    "low_coarse_half": [*LOW, "coarse_until=0.5"],
+    "low_fine_trusting": [*LOW, "coarse_until=0", "dataset.doubt_mm=null"],
     "no_effusions": ["augmentation.transforms.1.prob=0"],
     "more_effusions": ["augmentation.transforms.1.prob=0.8"],
     "no_consolidations": ["augmentation.transforms.0.prob=0"],
