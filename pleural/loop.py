@@ -71,7 +71,7 @@ class Training(LightningModule):
         self.net = tuned(net)
         self.average = None
         if ema_decay is not None:
-            averaging = partial(_forgetting_average, ema_decay)
+            averaging = partial(forgetting_average, ema_decay)
             self.average = AveragedModel(net, multi_avg_fn=averaging, use_buffers=True)
             self.average.requires_grad_(False)
         self.loss = DeepSupervisionLoss(KnownOnly(loss))
@@ -180,7 +180,7 @@ def halved_size(patch_size: Sequence[int]) -> list[int]:
     return [-(-n // step) for n, step in zip(patch_size, COARSE, strict=True)]
 
 
-def _forgetting_average(
+def forgetting_average(
     decay: float, averages: Sequence[Tensor], currents: Sequence[Tensor], n_averaged: Tensor | int
 ) -> None:
     """Exponential moving average, in place, that forgets faster at first, when it holds noise."""

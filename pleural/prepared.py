@@ -61,8 +61,7 @@ class Prepare(Transform):
             "label": label[None].astype(np.float16),
             "lung_depth_mm": depth[None].astype(np.float16),
             "spacing_mm": np.array(image.spacing_mm, np.float32),
-            "foreground": np.flatnonzero(label >= 0.5).astype(np.int32),
-            "background": _sampled(np.flatnonzero(label == 0), N_BACKGROUND),
+            **places_of(label),
         }
 
 
@@ -130,6 +129,14 @@ def padded(array: np.ndarray, at_least: Iterable[int], value: float) -> np.ndarr
     """``array`` with ``value`` added at the far end of the axes that are too short."""
     missing = [(0, max(0, need - size)) for need, size in zip(at_least, array.shape, strict=True)]
     return np.pad(array, missing, constant_values=value)
+
+
+def places_of(label: np.ndarray) -> dict[str, np.ndarray]:
+    """Flat int32 indices that a patch may be centred on: ``foreground`` and ``background``."""
+    return {
+        "foreground": np.flatnonzero(label >= 0.5).astype(np.int32),
+        "background": _sampled(np.flatnonzero(label == 0), N_BACKGROUND),
+    }
 
 
 def _sampled(indices: np.ndarray, at_most: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from pleural.augmentation import (
     RandConsolidation,
     RandEffusion,
     RandEnhancement,
+    RandHypodensity,
     RandOtherFluid,
 )
 from pleural.augmentation.affine import _grid
@@ -326,6 +327,57 @@ def test_no_fat_no_other_fluid(chest):
 
 def test_the_same_seed_is_the_same_other_fluid(fatty):
     one, same, other = (other_fluid(seed)(fatty)["image"] for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.fixture
+def abdomen():
+    """A liver of 56 mm between fat, a muscle of 8 mm, bone, and some fluid on the liver."""
+    image = torch.full((1, 50, 50, 30), -0.1)
+    image[0, 10:38, 10:38, 5:25] = 0.11
+    image[0, 44:48, :, :] = 0.06
+    image[0, 21:23, 21:23, :] = 0.6
+    label = torch.zeros_like(image)
+    label[0, 10:38, 34:38, 5:25] = 1
+    image[label == 1] = 0.012
+    return {
+        "image": image,
+        "label": label,
+        "lung_depth_mm": torch.zeros_like(image),
+        "spacing_mm": np.array([2.0, 2.0, 3.0]),
+        "name": "kept",
+    }
+
+
+def hypodensity(seed=0, prob=1.0, radius_mm=(60, 60)):
+    return RandHypodensity(prob, WINDOW_HU, radius_mm, (10, 10), (5, 5)).set_random_state(seed)
+
+
+def test_a_fatty_liver_is_as_dense_as_fluid_and_none(abdomen):
+    for seed in range(10):
+        dark = hypodensity(seed)(abdomen)
+        changed = (dark["image"] != abdomen["image"])[0]
+        assert changed.sum() > 1000
+        assert torch.equal(dark["label"], abdomen["label"])
+        assert dark["name"] == "kept"
+        assert not changed[abdomen["label"][0] == 1].any()
+        outside = torch.ones_like(changed)
+        outside[9:39, 9:39] = False  # smoothing in plane reaches a voxel into the fat
+        assert not changed[outside].any()  # the muscle is no organ
+        assert not changed[21:23, 21:23].any()  # bone
+    darkest = hypodensity(0, radius_mm=(200, 200))(abdomen)["image"][0, 12:18, 12:32, 8:22]
+    assert 1000 * darkest.mean() == pytest.approx(10, abs=10)
+
+
+def test_no_organ_no_hypodensity(chest, abdomen):
+    assert hypodensity(prob=0.0)(abdomen) is abdomen
+    chest["image"][:] = -0.1
+    assert hypodensity()(chest) is chest
+
+
+def test_the_same_seed_is_the_same_hypodensity(abdomen):
+    one, same, other = (hypodensity(seed)(abdomen)["image"] for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 

@@ -4,6 +4,7 @@ affine         turns and scales
 effusion       synthetic fluid in real chests
 consolidation  synthetic tumours and consolidations, which are no effusion
 other_fluid    fluid elsewhere, which is no effusion either
+hypodensity    organs as dense as fluid, which are none
 enhancement    another phase of contrast medium
 painting       what the synthetic ones share
 
@@ -15,6 +16,14 @@ from pleural.augmentation.affine import RandAffine
 from pleural.augmentation.consolidation import RandConsolidation
 from pleural.augmentation.effusion import RandEffusion
 from pleural.augmentation.enhancement import RandEnhancement
+from pleural.augmentation.hypodensity import RandHypodensity
 from pleural.augmentation.other_fluid import RandOtherFluid
 
-__all__ = ["RandAffine", "RandConsolidation", "RandEffusion", "RandEnhancement", "RandOtherFluid"]
+__all__ = [
+    "RandAffine",
+    "RandConsolidation",
+    "RandEffusion",
+    "RandEnhancement",
+    "RandHypodensity",
+    "RandOtherFluid",
+]

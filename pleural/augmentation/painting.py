@@ -52,6 +52,14 @@ def uneven(random: np.random.RandomState, shape: Sequence[int], step: Iterable[f
     return interpolate(drawn, tuple(shape), mode=mode, align_corners=True)[0, 0]
 
 
+def repeated(cells: Tensor, cell: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """``(1, ...)``, a value for each ``cell`` of voxels, to ``(X, Y, Z)`` of ``shape``."""
+    voxels = cells[0]
+    for axis, (n, size) in enumerate(zip(cell, shape, strict=True)):
+        voxels = voxels.repeat_interleave(n, dim=axis).narrow(axis, 0, size)
+    return voxels
+
+
 def box_of(where: Tensor) -> tuple[slice, ...]:
     """The smallest one, along X, Y and Z, that holds all of ``where``, which holds something."""
     planes = where.any(dim=0)

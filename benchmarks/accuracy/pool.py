@@ -1,0 +1,158 @@
+"""Prepared scans in one file, and pools of augmented patches that many trainings draw from."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from folds import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from pleural.chance import seed_of
+from pleural.data.case import Case
+from pleural.dataset import Patches
+from pleural.draws import Draw
+from pleural.prepared import Prepare, Sample, places_of
+
+# What one step of the packed integers stands for: finer than the noise of a scan, or than a voxel.
+STEPS = {"image": 1e-3, "label": 5e-3, "lung_depth_mm": 1.0}
+KINDS = {"image": np.int16, "label": np.uint8, "lung_depth_mm": np.int8}
+OF_PATCHES = ("augmentation", "dataset.", "patch_size=")  # settings that need a pool of their own
+AT_LEAST = 150  # patches of every scan before any are drawn
+
+
+def config(settings: Sequence[str]) -> DictConfig:
+    """The default's, with ``settings``, for scans that are prepared already."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", ["data=plethora", "data.root=none", *settings])
+
+
+def pack(root: str, out: Path) -> None:
+    """Write PleThora's prepared scans to a file of some 30 MB."""
+    made = config([f"data.root={root}"])
+    prepare = Prepare(instantiate(made.preprocess), made.patch_size)
+    arrays: dict[str, Any] = {}
+    for case in instantiate(made.data).cases():
+        sample = prepare(case)
+        for key, step in STEPS.items():
+            whole = np.round(sample[key].astype(np.float32) / step)
+            arrays[f"{case.name}/{key}"] = whole.astype(KINDS[key])
+        arrays[f"{case.name}/spacing_mm"] = sample["spacing_mm"]
+        arrays[f"{case.name}/distrusted"] = case.distrusted
+    np.savez_compressed(out, **arrays)
+
+
+def unpacked(path: Path) -> tuple[list[Case], dict[str, Sample]]:
+    """The cases, and what :class:`pleural.prepared.Prepare` gives of each by its name."""
+    packed = np.load(path, allow_pickle=False)
+    cases, samples = [], {}
+    for name in sorted({key.split("/")[0] for key in packed}):
+        cases.append(Case(name, name, Path(), distrusted=bool(packed[f"{name}/distrusted"])))
+        arrays = {
+            key: (packed[f"{name}/{key}"] * np.float32(step)).astype(np.float16)
+            for key, step in STEPS.items()
+        }
+        spacing_mm = packed[f"{name}/spacing_mm"]
+        places = places_of(arrays["label"])
+        samples[name] = {"name": name, "spacing_mm": spacing_mm, **arrays, **places}
+    return cases, samples
+
+
+class Packed(Patches):
+    """Patches of cases that are prepared already."""
+
+    samples: Mapping[str, Sample]
+
+    def _prepare(self, _: Any) -> Any:
+        return lambda case: dict(self.samples[case.name])
+
+
+class Pool:
+    """Augmented patches of every case, filled by other processes, drawn from on one device.
+
+    Args:
+        settings: those of ``OF_PATCHES``.
+        size: patches of every case.
+    """
+
+    def __init__(
+        self, settings: Sequence[str], cases: list[Case], samples: dict[str, Sample], size: int
+    ) -> None:
+        made = config(settings)
+        options: Any = OmegaConf.to_container(made.dataset, resolve=True)
+        del options["_target_"]
+        dataset = Packed(**{**options, "cache_dir": None, "crops_per_case": 1})
+        dataset.samples = samples
+        loader, _ = dataset.loaders(cases, [], lambda scan: scan, instantiate(made.augmentation))
+        self.drawn: Any = loader.dataset
+        self.names = [case.name for case in cases]
+        shape = (len(cases), size, *made.patch_size)
+        self.image, self.label = _shared(shape, np.float16), _shared(shape, np.float16)
+        self.ready = _shared(shape[:2], np.uint8)
+        self.images, self.labels = torch.empty(0), torch.empty(0)  # the same, on the device
+        self.uploaded = 0
+
+    def fill(self, worker: int, n_workers: int) -> None:
+        """The share of one of ``n_workers`` processes."""
+        for slot in range(worker, self.ready.size, n_workers):
+            number, case = divmod(slot, len(self.names))
+            (sample,) = self.drawn[Draw(case, seed_of(number, case))]
+            self.image[case, number] = sample["image"][0].numpy()
+            self.label[case, number] = sample["label"][0].numpy()
+            self.ready[case, number] = 1
+
+    def upload(self, device: torch.device) -> int:
+        """Bring what is new to the device; waits for the first ones. How many of each case it has.
+
+        Raises:
+            TimeoutError: none come, as when the processes that fill the pool have died.
+        """
+        n_before, began = self.uploaded, time.monotonic()
+        while (n_now := self._available()) < min(AT_LEAST, self.ready.shape[1]):
+            if time.monotonic() - began > 300:
+                raise TimeoutError(f"{n_now} patches of each scan after five minutes")
+            time.sleep(0.2)
+        if not n_before:
+            self.images = torch.empty(self.image.shape, dtype=torch.float16, device=device)
+            self.labels = torch.empty_like(self.images)
+        new = slice(n_before, n_now)
+        self.images[:, new] = torch.from_numpy(self.image[:, new]).to(device)
+        self.labels[:, new] = torch.from_numpy(self.label[:, new]).to(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize()  # before other streams read them
+        self.uploaded = n_now
+        return n_now
+
+    def free(self) -> None:
+        """Leave the device's memory to others."""
+        self.images, self.labels, self.uploaded = torch.empty(0), torch.empty(0), 0
+
+    def patch(self, case: int, number: int) -> tuple[Tensor, Tensor]:
+        """Image and label, each ``(X, Y, Z)``, float16, on the device."""
+        return self.images[case, number], self.labels[case, number]
+
+    def _available(self) -> int:
+        missing = np.flatnonzero(~self.ready.all(axis=0))
+        return int(missing[0]) if missing.size else self.ready.shape[1]
+
+
+def fill_all(pools: Sequence[Pool], worker: int, n_workers: int) -> None:
+    torch.set_num_threads(1)
+    os.nice(5)
+    for pool in pools:
+        pool.fill(worker, n_workers)
+
+
+def _shared(shape: Sequence[int], kind: type) -> np.ndarray:
+    """Memory that forked processes share, whatever the size of /dev/shm."""
+    n_bytes = int(np.prod(shape)) * np.dtype(kind).itemsize
+    return np.frombuffer(mmap.mmap(-1, n_bytes), kind).reshape(shape)
