@@ -61,9 +61,8 @@ def row(variant: str, of_seeds: Sequence[Sequence[dict[str, Any]]]) -> str:
         for value in ("dice", "predicted_ml", "reference_ml")
     )
     over = summary(dice[:, good], predicted_ml[:, good], reference_ml[:, good])
-    spread = f" ({over.of_seed.min():.3f} to {over.of_seed.max():.3f})" if len(dice) > 1 else ""
     seconds = [record["seconds"]["train"] for records in of_seeds for record in records]
-    cells = [variant, f"{dice.mean():.3f}", f"**{over.dice.value:.3f}**{over.interval}{spread}"]
+    cells = [variant, f"{dice.mean():.3f}", over.told]
     cells += [f"{over.volume_error:.0%}", f"{np.mean(seconds) / 60:.0f}"]
     cells += [f"{own:.3f}" for own in dice.mean(axis=0)]
     return f"| {' | '.join(cells)} |"

@@ -125,6 +125,13 @@ class Summary:
         low, high = self.dice.low, self.dice.high
         return "" if low is None else f" [{low:.3f}, {high:.3f}]"
 
+    @property
+    def told(self) -> str:
+        """The mean with its interval and, of several seeds, their least and greatest."""
+        seeds = self.of_seed
+        spread = f" ({seeds.min():.3f} to {seeds.max():.3f})" if len(seeds) > 1 else ""
+        return f"**{self.dice.value:.3f}**{self.interval}{spread}"
+
 
 def summary(dice: np.ndarray, predicted_ml: np.ndarray, reference_ml: np.ndarray) -> Summary:
     """Each argument: seeds, scans."""

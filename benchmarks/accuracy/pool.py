@@ -23,9 +23,12 @@ from pleural.dataset import Patches
 from pleural.draws import Draw
 from pleural.prepared import Prepare, Sample, places_of
 
-# What one step of the packed integers stands for: finer than the noise of a scan, or than a voxel.
-STEPS = {"image": 1e-3, "label": 5e-3, "lung_depth_mm": 1.0}
-KINDS = {"image": np.int16, "label": np.uint8, "lung_depth_mm": np.int8}
+# Integers, and what one of their steps stands for: finer than the noise of a scan, or than a voxel.
+PACKED = {
+    "image": (np.int16, 1e-3),
+    "label": (np.uint8, 5e-3),
+    "lung_depth_mm": (np.int8, 1.0),
+}
 OF_PATCHES = ("augmentation", "dataset.", "patch_size=")  # settings that need a pool of their own
 AT_LEAST = 150  # patches of every scan before any are drawn
 
@@ -43,9 +46,9 @@ def pack(root: str, out: Path) -> None:
     arrays: dict[str, Any] = {}
     for case in instantiate(made.data).cases():
         sample = prepare(case)
-        for key, step in STEPS.items():
+        for key, (kind, step) in PACKED.items():
             whole = np.round(sample[key].astype(np.float32) / step)
-            arrays[f"{case.name}/{key}"] = whole.astype(KINDS[key])
+            arrays[f"{case.name}/{key}"] = whole.astype(kind)
         arrays[f"{case.name}/spacing_mm"] = sample["spacing_mm"]
         arrays[f"{case.name}/distrusted"] = case.distrusted
     np.savez_compressed(out, **arrays)
@@ -59,7 +62,7 @@ def unpacked(path: Path) -> tuple[list[Case], dict[str, Sample]]:
         cases.append(Case(name, name, Path(), distrusted=bool(packed[f"{name}/distrusted"])))
         arrays = {
             key: (packed[f"{name}/{key}"] * np.float32(step)).astype(np.float16)
-            for key, step in STEPS.items()
+            for key, (_, step) in PACKED.items()
         }
         spacing_mm = packed[f"{name}/spacing_mm"]
         places = places_of(arrays["label"])
@@ -90,7 +93,7 @@ class Pool:
         made = config(settings)
         options: Any = OmegaConf.to_container(made.dataset, resolve=True)
         del options["_target_"]
-        dataset = Packed(**{**options, "cache_dir": None, "crops_per_case": 1})
+        dataset = Packed(**{**options, "crops_per_case": 1})
         dataset.samples = samples
         loader, _ = dataset.loaders(cases, [], lambda scan: scan, instantiate(made.augmentation))
         self.drawn: Any = loader.dataset

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from folds import summary
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pool import OF_PATCHES, Pool, config, fill_all, pack, unpacked
@@ -61,10 +62,12 @@ class Learner:
         )
         self.loss = KnownOnly(instantiate(made.loss)).to(device)
         self.schedule = instantiate(made.scheduler)
-        self.rate = torch.zeros((), device=device)
         self.optimizer = instantiate(made.optimizer)(
-            self.net.parameters(), lr=self.rate, capturable=device.type == "cuda"
+            self.net.parameters(),
+            lr=torch.zeros((), device=device),
+            capturable=device.type == "cuda",
         )
+        self.rate = self.optimizer.param_groups[0]["lr"]
         self.n_steps = int(made.epochs * made.dataset.steps_per_epoch)
         self.done = 0
         self.image = torch.zeros(made.dataset.cases_per_batch, 1, *made.patch_size, device=device)
@@ -240,23 +243,23 @@ def train(options: argparse.Namespace) -> None:
 
 
 def table(results: Path) -> None:
-    """Prints Dice of each scan, its mean over seeds, and the mean over scans (least, greatest)."""
+    """Prints the mean Dice of every setting, and each scan's own over the seeds; no poor masks."""
     rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    by_settings: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    for row in rows:
-        if row["case"] not in POOR_MASKS:
-            seeds = [setting for setting in row["asked"] if setting.startswith("seed=")]
-            others = " ".join(setting for setting in row["asked"] if setting not in seeds)
-            by_settings[others]["".join(seeds)][row["case"]] = row["dice"]
-    names = sorted({row["case"] for row in rows} - {*POOR_MASKS})
-    head = ["settings", "seeds", "mean", *names]
+    rows = [row for row in rows if row["case"] not in POOR_MASKS]
+    by_settings: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["case"]):
+        by_settings[" ".join(s for s in row["asked"] if not s.startswith("seed="))].append(row)
+    names = sorted({row["case"] for row in rows})
+    head = ["settings", "mean", "median volume error", *names]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
-    for settings, of_seeds in by_settings.items():
-        dices = np.array([[own[name] for name in names] for own in of_seeds.values()])
-        means = dices.mean(axis=1)
-        spread = f" ({means.min():.3f} to {means.max():.3f})" if len(means) > 1 else ""
-        cells = [f"`{settings}`", f"{len(means)}", f"**{means.mean():.3f}**{spread}"]
-        cells += [f"{own:.3f}" for own in dices.mean(axis=0)]
+    for settings, own in by_settings.items():
+        dices, predicted_ml, reference_ml = (
+            np.array([row[value] for row in own]).reshape(len(names), -1).T  # seeds, scans
+            for value in ("dice", "predicted_ml", "reference_ml")
+        )
+        over = summary(dices, predicted_ml, reference_ml)
+        cells = [f"`{settings}`", over.told, f"{over.volume_error:.0%}"]
+        cells += [f"{dice:.3f}" for dice in dices.mean(axis=0)]
         print(f"| {' | '.join(cells)} |")
 
 

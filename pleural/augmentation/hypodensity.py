@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import avg_pool3d, max_pool3d
 
-from pleural.augmentation.painting import RandTissue, repeated, value
+from pleural.augmentation.painting import RandTissue, cell_of, repeated, value
 from pleural.prepared import Sample
 
 SOFT_HU = (10.0, 250.0)  # organs and muscle, with contrast medium or without
@@ -25,7 +25,7 @@ class RandHypodensity(RandTissue):
     def places(self, sample: Sample) -> tuple[Tensor, Tensor]:
         low, high = (value(hu, self.window_hu) for hu in SOFT_HU)
         image = sample["image"]
-        cell = [max(1, round(CELL_MM / float(mm))) for mm in sample["spacing_mm"]]
+        cell = cell_of(CELL_MM, sample["spacing_mm"])
         cells = avg_pool3d(image, cell, ceil_mode=True)
         soft = ((cells > low) & (cells < high)).float()
         middles = -max_pool3d(-soft, 3, stride=1, padding=1)  # with soft ones all about

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import max_pool3d
 
-from pleural.augmentation.painting import RandTissue, repeated, value
+from pleural.augmentation.painting import RandTissue, cell_of, repeated, value
 from pleural.prepared import Sample
 
 FAT_HU = (-200.0, -20.0)
@@ -31,7 +31,7 @@ class RandOtherFluid(RandTissue):
 def _near_pleura(sample: Sample) -> Tensor:
     """``(X, Y, Z)``: within ``CLEAR_MM`` of lung, recess and what may be effusion, or a bit off."""
     pleural = (sample["lung_depth_mm"] != 0) | (sample["label"] != 0)
-    cell = [max(1, round(CLEAR_MM / float(mm))) for mm in sample["spacing_mm"]]
+    cell = cell_of(CLEAR_MM, sample["spacing_mm"])
     cells = max_pool3d(pleural.float(), cell, ceil_mode=True)
     near = max_pool3d(cells, 3, stride=1, padding=1) > 0
     return repeated(near, cell, pleural.shape[1:])

@@ -52,6 +52,11 @@ def uneven(random: np.random.RandomState, shape: Sequence[int], step: Iterable[f
     return interpolate(drawn, tuple(shape), mode=mode, align_corners=True)[0, 0]
 
 
+def cell_of(edge_mm: float, spacing_mm: Iterable[float]) -> list[int]:
+    """Voxels along X, Y and Z of a cube with such an edge, one at least."""
+    return [max(1, round(edge_mm / float(mm))) for mm in spacing_mm]
+
+
 def repeated(cells: Tensor, cell: Sequence[int], shape: Sequence[int]) -> Tensor:
     """``(1, ...)``, a value for each ``cell`` of voxels, to ``(X, Y, Z)`` of ``shape``."""
     voxels = cells[0]
