@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -47,6 +47,7 @@ class Training(LightningModule):
         ema_decay: validate and keep a running average of the weights, of which this share is kept
             at every step; ``None``: the weights themselves.
         bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
+        distrusted: names of cases whose Dice is told, but has no part in the mean.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Training(LightningModule):
         coarse_until: float,
         ema_decay: float | None,
         bad_loss: str,
+        distrusted: Collection[str] = (),
     ) -> None:
         super().__init__()
         if bad_loss not in ("stop", "skip"):
@@ -81,6 +83,7 @@ class Training(LightningModule):
         self.logit_threshold = math.log(threshold / (1 - threshold))
         self.coarse_until = coarse_until
         self.bad_loss = bad_loss
+        self.distrusted = frozenset(distrusted)
         self.skipped_steps = 0
         self.seed = torch.initial_seed()
         self.dice_of_case: dict[str, float] = {}
@@ -92,8 +95,9 @@ class Training(LightningModule):
 
     @property
     def mean_dice(self) -> float:
-        """Of the last validation, over its cases with effusion."""
-        return float(np.mean([*self.dice_of_case.values()]))
+        """Of the last validation, over its trusted cases with effusion."""
+        dices = [dice for name, dice in self.dice_of_case.items() if name not in self.distrusted]
+        return float(np.mean(dices))
 
     def training_step(self, batch: Sample, _: int) -> Tensor | None:
         image, label = batch["image"], batch["label"]

@@ -64,7 +64,8 @@ def train(
         coarse_until: share of the training before which patches are halved in plane.
         bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
         keep: ``best``, or ``last``: the last epoch, chosen by nothing. The validation scans are
-            then seen only when it is judged, so their Dice is that of scans it never met.
+            then seen only when it is judged, so their Dice is that of scans it never met. The last
+            is kept, too, where no trusted mask validates.
         patience: stop after so many validations without a better Dice; ``None``: never.
         run_dir: gets everything; a training of the same ``settings`` on the same cases in it is
             resumed from its last epoch or, if it finished, left as it is; any other is refused.
@@ -90,15 +91,26 @@ def train(
         tell(f"finished before, with the same settings and cases: {run.path}")
         return math.nan if earlier["dice"] is None else float(earlier["dice"])
     batches, volumes = dataset.loaders(parts.training, parts.validation, preprocess, augmentation)
-    chosen_by = parts.validation if keep == "best" else []
+    chosen_by = parts.choosing if keep == "best" else []
     kept = "best" if chosen_by else "last"
+    if keep != kept and parts.validation:
+        tell("no trusted mask validates, so no epoch can be called best: the last is kept")
     _check_chooses(chosen_by)
     about = {"versions": versions(), "seed": seed, "settings": settings}
     record = {**about, "finished": False, "split": described(parts)}
     rank_zero_only(run.save_record)(record)
     clock.lap("prepare")
     module = Training(
-        model, loss, optimizer, scheduler, inference, threshold, coarse_until, ema_decay, bad_loss
+        model,
+        loss,
+        optimizer,
+        scheduler,
+        inference,
+        threshold,
+        coarse_until,
+        ema_decay,
+        bad_loss,
+        distrusted=[case.name for case in parts.distrusted],
     )
     learnt, judged = ([case.name for case in part] for part in (parts.training, parts.validation))
     history = History(run, learnt, judged, chooses=bool(chosen_by))

@@ -167,8 +167,9 @@ def test_distrusted_cases_are_dealt_out_like_all_others_and_told() -> None:
     parts = all_folds(given, n_folds=3)
     assert sorted(names([c for part in parts for c in part.validation])) == ["P0", "P1", "P2"]
     for part in parts:
-        assert names(part.distrusted) == [name for name in names(part.training) if name == "P2"]
-    assert str(split(given, "all", 3, seed=0)).endswith("\ntraining, distrusted (1): P2")
+        assert names(part.distrusted) == ["P2"]
+        assert names(part.choosing) == [name for name in names(part.validation) if name != "P2"]
+    assert str(split(given, "all", 3, seed=0)).endswith("\ndistrusted of these (1): P2")
 
 
 @pytest.mark.parametrize(

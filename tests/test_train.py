@@ -299,6 +299,39 @@ def test_cases_without_effusion_are_no_part_of_the_mean():
     assert training.mean_dice == 1.0
 
 
+def test_distrusted_cases_are_told_and_no_part_of_the_mean():
+    training = module(inferer=lambda image, net: image, distrusted=["poor"])
+    label = torch.zeros(1, 1, 4, 4, 4)
+    label[..., :2] = 1
+    for name, image in (("good", label - 0.5), ("poor", 0.5 - label)):
+        training.validation_step({"name": [name], "image": image, "label": label}, 0)
+    assert training.dice_of_case == {"good": 1.0, "poor": 0.0}
+    assert training.mean_dice == 1.0
+
+
+def test_without_a_trusted_mask_to_validate_the_last_epoch_is_kept(phantoms, tmp_path, capsys):
+    parts = split(phantoms, fold=0, n_folds=3, seed=0)
+    poor = {case.name for case in parts.validation}
+    doubted = [dataclasses.replace(c, distrusted=c.name in poor) for c in phantoms]
+    train(**settings(doubted, tmp_path))
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["kept"], record["best_epoch"]) == ("last", 2)
+    assert {case["name"] for case in record["cases"]} == poor  # judged all the same
+    assert "no trusted mask validates" in capsys.readouterr().out
+
+
+def test_a_distrusted_mask_has_no_say_in_which_epoch_is_best(phantoms, tmp_path):
+    parts = split(phantoms, fold=0, n_folds=2, seed=0)
+    poor, *good = [case.name for case in parts.validation if case.volume_ml > 0]
+    assert good
+    doubted = [dataclasses.replace(case, distrusted=case.name == poor) for case in phantoms]
+    train(**settings(doubted, tmp_path, split=partial(split, fold=0, n_folds=2, seed=0)))
+    for row in rows(tmp_path):
+        of_good = [float(row[f"val_dice_{name}"]) for name in good]
+        assert float(row["val_dice"]) == pytest.approx(sum(of_good) / len(of_good))
+        assert f"val_dice_{poor}" in row
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_coarse_until_is_a_share(share):
     with pytest.raises(InputError, match="coarse_until is a share"):

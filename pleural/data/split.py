@@ -23,12 +23,17 @@ class Split:
 
     @property
     def distrusted(self) -> list[Case]:
-        """Those of the training whose masks teach nothing."""
-        return [case for case in self.training if case.distrusted]
+        """Those whose masks teach nothing, and do not say which epoch is best."""
+        return [case for case in [*self.training, *self.validation] if case.distrusted]
+
+    @property
+    def choosing(self) -> list[Case]:
+        """Those of the validation that say which epoch is best."""
+        return [case for case in self.validation if not case.distrusted]
 
     def __str__(self) -> str:
         rows = [("training", self.training), ("validation", self.validation)]
-        others = [("unlabelled", self.unlabelled), ("training, distrusted", self.distrusted)]
+        others = [("unlabelled", self.unlabelled), ("distrusted of these", self.distrusted)]
         rows += [(name, cases) for name, cases in others if cases]
         return "\n".join(f"{name} ({len(cases)}): {_names(cases)}" for name, cases in rows)
 
