@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from prediction import ROOT, peaks_gb_of
+from prediction import OF_SCANS, ROOT, peaks_gb_of
 
 from pleural.run_folder import versions
 
@@ -31,6 +31,7 @@ def trained(n_cases: int, cache: str, phantoms: Path, folder: Path) -> tuple[flo
         f"dataset.steps_per_epoch={-(-n_cases // 2)}",  # of two cases each
         *(f"dataset.cache_dir={folder / 'cache'}", f"hydra.run.dir={folder / cache}_{n_cases}"),
         "trainer.enable_progress_bar=false",
+        *OF_SCANS,
     ]
     return peaks_gb_of(command, folder)
 

@@ -2,7 +2,7 @@
 
     python benchmarks/networks.py
 
-Prints a table in Markdown: parameters, and the median seconds a patch of the default size in this
+Prints a table in Markdown: parameters, and the median seconds a patch of the default's size in this
 machine's fastest precision, two patches a batch. Leave the machine alone meanwhile.
 """
 
@@ -43,7 +43,8 @@ def main() -> None:
     print("|---|---|---|---|")
     for option in sorted(file.stem for file in (CONF / "model").glob("*.yaml")):
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", overrides=[f"model={option}"])
+            overrides = [f"model={option}", "data=plethora", "data.root=none"]
+            config = compose("config", overrides=overrides)
         net = tuned(instantiate(config.model, _convert_="all"))
         batch = torch.randn(N_PATCHES, 1, *config.patch_size)
         forward, both = seconds(net, batch.contiguous(memory_format=torch.channels_last_3d))

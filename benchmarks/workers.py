@@ -163,13 +163,15 @@ def ours(data: Sequence[str], *overrides: str) -> dict[str, Any]:
 def limit(data: Sequence[str], *overrides: str) -> dict[str, Any]:
     """The same network, loss, optimiser and precision on one batch that lies in memory."""
     import torch
+    from monai.losses import DeepSupervisionLoss
 
     from pleural.hardware import autocast, keep_freed_memory, precision
     from pleural.model import tuned
 
     keep_freed_memory()
     parts = task(data, *overrides, "task=train").keywords
-    net, loss, dataset = tuned(parts["model"]), parts["loss"], parts["dataset"]
+    net, dataset = tuned(parts["model"]), parts["dataset"]
+    loss = DeepSupervisionLoss(parts["loss"])  # as a training has it, for nets with coarse heads
     optimizer, device = parts["optimizer"](net.parameters()), torch.device("cpu")
     shape = (dataset.patches_per_batch, 1, *dataset.patch_size)
     patches = torch.rand(shape).contiguous(memory_format=torch.channels_last_3d) * 2 - 1
@@ -309,7 +311,9 @@ def gflop_per_patch(net: Any, patch_size: Sequence[int]) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
-        net(torch.zeros(1, 1, *patch_size)).sum().backward()
+        logits = net(torch.zeros(1, 1, *patch_size))
+        levels = [logits] if isinstance(logits, torch.Tensor) else logits
+        sum(level.sum() for level in levels).backward()
     return counter.get_total_flops() / 1e9
 
 

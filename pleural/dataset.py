@@ -52,7 +52,7 @@ class Patches:
         cases_per_batch: drawn for a batch of ``cases_per_batch * crops_per_case`` patches.
         steps_per_epoch: batches in an epoch; ``None`` draws each case once an epoch.
         doubt_mm: around the masks of distrusted cases, within which nothing is learnt; ``None``
-            trusts them.
+            learns from them as from all others.
         cache: ``memory`` keeps prepared cases in memory; ``disk`` maps the files of ``cache_dir``,
             for more cases than fit; ``none`` prepares them at every draw.
         cache_dir: prepared cases are kept here for the next training; may be shared by runs.

@@ -22,7 +22,8 @@ def what_happened(error: Exception, run: RunFolder, dataset: Patches) -> InputEr
             f"{dataset.patches_per_batch} patches of {[*dataset.patch_size]}, or a validation "
             "volume, do not fit into memory "
             f"({first_line(error)}): lower dataset.crops_per_case, "
-            "dataset.cases_per_batch, patch_size or inference.sw_batch_size"
+            "dataset.cases_per_batch, patch_size or inference.slab (inference.sw_batch_size with "
+            "inference=sliding_window)"
         )
     kept = f"what {run.path} holds is whole, and resume={run.path} goes on from there"
     if isinstance(cause, OSError):

@@ -1,6 +1,6 @@
 """Millilitres found where there is no effusion: in phantoms without one, and beyond its slices.
 
-    python benchmarks/accuracy/false_alarms.py --root DIR --runs outputs/train/cv
+    python benchmarks/accuracy/false_alarms.py --root DIR --runs outputs/train/cv_seed0
 
 Takes the runs of a cross-validation on PleThora (`cross_validation.py`). Every network sees the
 phantoms, none of which it trained on; each real scan is seen by the networks that held it out, and

@@ -1,0 +1,11 @@
+"""The benchmarks' workers run with the default's parts, so that what they time is the product."""
+
+from benchmarks import workers
+from benchmarks.broken import TINY
+
+
+def test_the_limit_is_of_the_network_that_trains(phantom_root, phantoms):
+    data = ["data=phantom", f"data.root={phantom_root}"]
+    measured = workers.limit(data, *TINY, "model.coarse_heads=1")
+    assert measured["patches_per_s"] > 0
+    assert measured["gflop_per_patch"] > 0
