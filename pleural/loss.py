@@ -11,7 +11,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pleural.errors import InputError
 
-UNKNOWN = -1.0  # in a target, where nobody knows what is right
+# In a target, where nobody knows what is right. So far below 0 that what is averaged or
+# interpolated from it and fluid beside it is below 0, too, and passes for no place known to be dry.
+UNKNOWN = -100.0
 NONE = -30.0  # a logit of which every loss takes it that no effusion was found
 
 

@@ -13,6 +13,7 @@ from pleural.dataset import Patches
 from pleural.draws import Draws
 from pleural.errors import Findings, InputError
 from pleural.io import nifti
+from pleural.loss import UNKNOWN
 from pleural.prepared import N_BACKGROUND, OnDisk, Prepare, padded
 from pleural.preprocess import ChestCT
 from pleural.volume import Volume
@@ -219,7 +220,7 @@ def test_about_a_distrusted_mask_nothing_is_known_and_no_patch_is_centred_on_it(
     spacing_mm = [float(mm) for mm in kept["spacing_mm"]]
     away_mm = ndimage.distance_transform_edt(mask == 0, sampling=spacing_mm)
     assert 0 < (label < 0).mean() < 0.5
-    np.testing.assert_array_equal(label, np.where(away_mm <= 20, -1, 0))
+    np.testing.assert_array_equal(label, np.where(away_mm <= 20, UNKNOWN, 0))
     assert not len(kept["foreground"])
     assert 0 < mask.max() <= 1  # what is predicted is held against all of it
     trusted, _ = patches(doubt_mm=None, **given).loaders([doubted], [], preprocess, Compose([]))

@@ -18,7 +18,7 @@ from pleural.data.split import split
 from pleural.dataset import Patches
 from pleural.errors import InputError
 from pleural.loop import Training, halved, halved_size
-from pleural.loss import DiceBCE
+from pleural.loss import UNKNOWN, DiceBCE
 from pleural.model import UNet
 from pleural.preprocess import ChestCT
 from pleural.run_folder import RunFolder
@@ -351,6 +351,11 @@ def test_first_patches_are_halved_in_plane(phantoms, tmp_path):
     n_x, n_y, n_z = PATCH
     half = (n_x // 2, n_y // 2, n_z)
     assert seen == [half] * 5 + [PATCH] * 4  # of 9 steps, the fifth begins before the middle
+
+
+def test_halved_fluid_beside_the_unknown_is_unknown():
+    label = torch.tensor([[1, UNKNOWN], [1, 1]]).reshape(1, 1, 2, 2, 1)
+    assert halved(label).item() < 0
 
 
 def test_halved_volumes_keep_what_is_in_them():
