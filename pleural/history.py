@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from pleural.data.split import Split
 from pleural.errors import InputError
 from pleural.figures import Slice, contours, dice_curve
 from pleural.io.whole import write_whole
@@ -28,15 +29,14 @@ class History(Callback):
     epoch's validation and their ``mean_dice``.
 
     Args:
-        training, validation: names of cases.
+        split: of the cases.
         chooses: the best epoch by validation; otherwise the last weights are kept as the best.
     """
 
-    def __init__(
-        self, run: RunFolder, training: Sequence[str], validation: Sequence[str], chooses: bool
-    ) -> None:
+    def __init__(self, run: RunFolder, split: Split, chooses: bool) -> None:
         self.run = run
-        self.split = {"training": list(training), "validation": list(validation)}
+        parts = {"training": split.training, "validation": split.validation}
+        self.split = {part: [case.name for case in cases] for part, cases in parts.items()}
         self.chooses = chooses
         self.rows: list[dict[str, Any]] = []
         self.best_epoch: int | None = None

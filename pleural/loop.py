@@ -84,6 +84,7 @@ class Training(LightningModule):
         self.coarse_until = coarse_until
         self.bad_loss = bad_loss
         self.distrusted = frozenset(distrusted)
+        self.patches = 0  # learnt from, by this process
         self.skipped_steps = 0
         self.seed = torch.initial_seed()
         self.dice_of_case: dict[str, float] = {}
@@ -108,6 +109,7 @@ class Training(LightningModule):
         if not loss.isfinite():
             self._refuse(loss.item(), batch["name"])
             return None  # for Lightning, no step
+        self.patches += len(label)
         finest = logits if isinstance(logits, Tensor) else logits[0]
         found, there = known(finest.detach().float(), label)
         overlap = dice(found.sigmoid(), there)
@@ -168,11 +170,11 @@ class Training(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["schedule"] = dict(vars(self.schedule))
-        checkpoint["skipped_steps"] = self.skipped_steps
+        checkpoint["counts"] = {"patches": self.patches, "skipped_steps": self.skipped_steps}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         vars(self.schedule).update(checkpoint["schedule"])
-        self.skipped_steps = checkpoint["skipped_steps"]
+        vars(self).update(checkpoint["counts"])
 
 
 def halved(patches: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from pleural.errors import InputError, first_line, missing_package
 from pleural.faults import what_happened
 from pleural.hardware import keep_freed_memory, wrong_gradients
 from pleural.history import History
-from pleural.judgement import described, judge, mean_dice, summary
+from pleural.judgement import Score, described, judge, mean_dice, summary
 from pleural.loop import Training, halved_size
 from pleural.prepared import Sample
 from pleural.run_folder import RunFolder, versions
@@ -78,11 +78,8 @@ def train(
     Raises:
         InputError: bad cases (all of them in one list), or a batch that does not fit in memory.
     """
-    if keep not in ("best", "last"):
-        raise InputError(f"keep is best or last; got {keep!r}")
     keep_freed_memory()
-    run = RunFolder(run_dir)
-    clock = Clock()
+    run, clock = RunFolder(run_dir), Clock()
     parts = split(data.cases())
     tell = rank_zero_only(print)
     tell(parts)
@@ -90,16 +87,9 @@ def train(
     if earlier.get("finished"):
         tell(f"finished before, with the same settings and cases: {run.path}")
         return math.nan if earlier["dice"] is None else float(earlier["dice"])
-    batches, volumes = dataset.loaders(parts.training, parts.validation, preprocess, augmentation)
-    chosen_by = parts.choosing if keep == "best" else []
-    kept = "best" if chosen_by else "last"
-    if keep != kept and parts.validation:
+    chooses = _chooses(parts, keep)  # by validation: the epoch that is kept
+    if keep == "best" and parts.validation and not chooses:
         tell("no trusted mask validates, so no epoch can be called best: the last is kept")
-    _check_chooses(chosen_by)
-    about = {"versions": versions(), "seed": seed, "settings": settings}
-    record = {**about, "finished": False, "split": described(parts)}
-    rank_zero_only(run.save_record)(record)
-    clock.lap("prepare")
     module = Training(
         model,
         loss,
@@ -112,40 +102,38 @@ def train(
         bad_loss,
         distrusted=[case.name for case in parts.distrusted],
     )
-    learnt, judged = ([case.name for case in part] for part in (parts.training, parts.validation))
-    history = History(run, learnt, judged, chooses=bool(chosen_by))
+    history = History(run, parts, chooses)
     callbacks = _callbacks(run, history, patience)
     fitter = trainer(callbacks=callbacks, logger=logger, default_root_dir=run.path)
-    if bad_loss == "skip" and fitter.world_size > 1:
-        raise InputError("bad_loss=skip is for one process: others would wait for its gradients")
-    _check_patches(fitter, model, dataset, coarse_until)
-    finished = _fit(fitter, module, batches, volumes if chosen_by else None, run, dataset)
+    _check(fitter, module, dataset, chooses)
+    batches, volumes = dataset.loaders(parts.training, parts.validation, preprocess, augmentation)
+    if chooses:
+        _check_choosing(parts.choosing)
+    about = {"versions": versions(), "seed": seed, "settings": settings}
+    record = {**about, "finished": False, "split": described(parts)}
+    rank_zero_only(run.save_record)(record)
+    clock.lap("prepare")
+    finished = _fit(fitter, module, batches, volumes if chooses else None, run, dataset)
     clock.lap("train")
     if not fitter.is_global_zero:  # one process judges and writes
         return math.nan
-    best = run.load_best()
-    model.load_state_dict(best["weights"])
     trained = Trained(model, preprocess, inference, dataset.patch_size, threshold)
-    device, precision = fitter.strategy.root_device, str(fitter.precision)
-    segmenter = Segmenter([trained], device=device, precision=precision)
-    scores = judge(segmenter, parts.validation)
+    scores, outcome = _judged(run, trained, fitter, parts.validation)
     clock.lap("judge")
+    kept, n_epochs = "best" if chooses else "last", len(history.rows)
+    counts = {"skipped_steps": module.skipped_steps, "patches": module.patches * fitter.world_size}
     run.save_record(
         {
             **record,
-            "precision": segmenter.precision,
+            **outcome,
+            **counts,
             "finished": finished,
             "kept": kept,
-            "best_epoch": best["epoch"],
-            "epochs": len(history.rows),
-            "skipped_steps": module.skipped_steps,
-            "patches": fitter.global_step * dataset.patches_per_batch,
-            "dice": mean_dice(scores) if scores else None,
-            "cases": [asdict(score) for score in scores],
+            "epochs": n_epochs,
             "seconds": clock.seconds,
         }
     )
-    print(summary(run, f"{kept} epoch {best['epoch']}", len(history.rows), scores))
+    print(summary(run, f"{kept} epoch {outcome['best_epoch']}", n_epochs, scores))
     if not finished:
         raise KeyboardInterrupt
     return mean_dice(scores)
@@ -172,6 +160,21 @@ def _earlier(run: RunFolder, settings: str, parts: Split) -> dict[str, Any]:
     return record
 
 
+def _chooses(parts: Split, keep: str) -> bool:
+    if keep not in ("best", "last"):
+        raise InputError(f"keep is best or last; got {keep!r}")
+    return keep == "best" and bool(parts.choosing)
+
+
+def _check_choosing(cases: Sequence[Case]) -> None:
+    if not any(case.volume_ml > 0 for case in cases):
+        names = ", ".join(case.name for case in cases)
+        raise InputError(
+            f"no trusted validation case has effusion ({names}), so no epoch would be best: "
+            "choose another fold, name the cases in split.validation, or keep=last"
+        )
+
+
 def _callbacks(run: RunFolder, history: History, patience: int | None) -> list[Callback]:
     keep_last = ModelCheckpoint(
         run.path, "last", enable_version_counter=False, save_on_train_epoch_end=True
@@ -182,20 +185,24 @@ def _callbacks(run: RunFolder, history: History, patience: int | None) -> list[C
     return callbacks
 
 
-def _check_chooses(cases: Sequence[Case]) -> None:
-    if cases and not any(case.volume_ml > 0 for case in cases):
-        names = ", ".join(case.name for case in cases)
+def _check(trainer: Trainer, module: Training, dataset: Patches, chooses: bool) -> None:
+    """Before minutes are spent: what was asked for fits together, and the network learns of it."""
+    if module.bad_loss == "skip" and trainer.world_size > 1:
+        raise InputError("bad_loss=skip is for one process: others would wait for its gradients")
+    if not chooses and hasattr(module.schedule, "observe"):
         raise InputError(
-            f"no validation case has effusion ({names}), so no epoch would be best: "
-            "choose another fold, name the cases in split.validation, or keep=last"
+            "this scheduler waits for validations, and none chooses the epoch here: another "
+            "scheduler, or keep=best and a fold that validates"
         )
-
-
-def _check_patches(trainer: Trainer, net: nn.Module, dataset: Patches, coarse_until: float) -> None:
-    """Before minutes are spent: the network takes what it will meet, and learns from it."""
-    _check_size(trainer, net, dataset.patch_size)
-    if coarse_until > 0:
-        _check_size(trainer, net, halved_size(dataset.patch_size))
+    every, n_epochs = trainer.check_val_every_n_epoch or 1, trainer.max_epochs
+    if chooses and n_epochs is not None and 0 <= n_epochs < every:
+        raise InputError(
+            f"of {n_epochs} epochs, validated every {every}, none would be: lower "
+            "trainer.check_val_every_n_epoch"
+        )
+    _check_size(trainer, module.net, dataset.patch_size)
+    if module.coarse_until > 0:
+        _check_size(trainer, module.net, halved_size(dataset.patch_size))
 
 
 def _check_size(trainer: Trainer, net: nn.Module, patch_size: Sequence[int]) -> None:
@@ -216,6 +223,26 @@ def _check_size(trainer: Trainer, net: nn.Module, patch_size: Sequence[int]) -> 
             "size of 2, where this processor's bf16 gradients are wrong: choose a larger "
             "patch_size along X, trainer.precision=32-true, or coarse_until=0 to halve no patches"
         )
+
+
+def _judged(
+    run: RunFolder, trained: Trained, trainer: Trainer, cases: Sequence[Case]
+) -> tuple[list[Score], dict[str, Any]]:
+    """How the kept weights do, as scores and as the record tells it.
+
+    On the device and in the precision of the training.
+    """
+    best = run.load_best()
+    trained.net.load_state_dict(best["weights"])
+    device, precision = trainer.strategy.root_device, str(trainer.precision)
+    segmenter = Segmenter([trained], device=device, precision=precision)
+    scores = judge(segmenter, cases)
+    return scores, {
+        "precision": segmenter.precision,
+        "best_epoch": best["epoch"],
+        "dice": mean_dice(scores) if scores else None,
+        "cases": [asdict(score) for score in scores],
+    }
 
 
 def _fit(
@@ -243,4 +270,9 @@ def _fit(
         if told is None:
             raise
         raise told from error
+    if volumes and not run.best.exists():
+        raise InputError(
+            f"{run.path}: the time was over before any epoch was validated, so none can be called "
+            "best: lower trainer.check_val_every_n_epoch, or raise trainer.max_time"
+        )
     return True

@@ -369,14 +369,46 @@ def test_halved_volumes_keep_what_is_in_them():
 
 
 def test_plateau_is_told_of_every_validation(phantoms, tmp_path):
+    told = []
+
+    class Noting(Plateau):
+        def observe(self, dice):
+            told.append(dice)
+            super().observe(dice)
+
+    train(**settings(phantoms, tmp_path, scheduler=Noting(warmup=0.0, patience=0, factor=0.5)))
+    assert told == [pytest.approx(float(row["val_dice"])) for row in rows(tmp_path)]
+
+
+def test_plateau_is_refused_where_no_validation_would_tell_it(phantoms, tmp_path):
     schedule = Plateau(warmup=0.0, patience=0, factor=0.5)
-    train(**settings(phantoms, tmp_path, scheduler=schedule))
-    assert schedule.best > -math.inf
+    with pytest.raises(InputError, match="waits for validations"):
+        train(**settings(phantoms, tmp_path, scheduler=schedule, keep="last"))
+
+
+def test_more_epochs_than_there_are_between_validations_are_wanted(phantoms, tmp_path):
+    seldom = lightning(max_epochs=3, check_val_every_n_epoch=4)
+    with pytest.raises(InputError, match="of 3 epochs, validated every 4, none would be"):
+        train(**settings(phantoms, tmp_path, trainer=seldom))
+
+
+def test_a_time_too_short_for_a_validation_is_told(phantoms, tmp_path):
+    seldom = lightning(max_time={"seconds": 1}, check_val_every_n_epoch=1000)
+    with pytest.raises(InputError, match="before any epoch was validated"):
+        train(**settings(phantoms, tmp_path, trainer=seldom))
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_patches_are_counted_as_they_are_learnt_from(phantoms, tmp_path, batches):
+    gathered = lightning(max_epochs=2, accumulate_grad_batches=batches)
+    train(**settings(phantoms, tmp_path, trainer=gathered))
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert record["patches"] == 2 * 3 * 2  # epochs, batches, crops
 
 
 def test_validation_cases_without_effusion_choose_no_epoch(phantoms, tmp_path):
     negative = [dataclasses.replace(case, mask=None, negative=True) for case in phantoms]
-    with pytest.raises(InputError, match="no validation case has effusion"):
+    with pytest.raises(InputError, match="no trusted validation case has effusion"):
         train(**settings(negative, tmp_path))
 
 
