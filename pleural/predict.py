@@ -74,7 +74,8 @@ def predict(
     cases = share(every_case, shard, shards)
     place = Path(run_dir if shards == 1 else shared_dir).absolute()
     folder = PredictionFolder(place, part(shard, shards))
-    exposures = [Exposure.of(run, cases) for run in runs_in(runs)]
+    # What tells a patient from a namesake may lie in another shard.
+    exposures = [Exposure.of(run, every_case) for run in runs_in(runs)]
     asked = {
         "mirror": "".join(sorted(mirror or "")),
         "probability": probability,
@@ -84,6 +85,24 @@ def predict(
     worker = _Worker(folder, exposures, held_out, asked, device)
     for record in {folder.record, PredictionFolder(place).record}:
         record.unlink(missing_ok=True)  # it says that all is done
+    studies, left_out, failures = _each(worker, cases, debug)
+    failed = [failure["name"] for failure in failures]
+    folder.save_record({**worker.described(), "left_out": left_out, "failed": failed})
+    print(f"\n{len(studies)} studies: {folder.cases}")
+    if shards > 1:
+        print(gathered(place, every_case, shards))
+    if failures:
+        raise InputError(
+            f"{len(failures)} of {len(cases)} studies failed, with reasons in {folder.failures}; "
+            f"the same command with name={place.name} tries them again and keeps the others"
+        )
+    return float(len(studies))
+
+
+def _each(
+    worker: _Worker, cases: Sequence[Case], debug: bool
+) -> tuple[list[dict[str, Any]], list[str], list[dict[str, str]]]:
+    """Records of studies, names of those left out, and failures with their reasons."""
     studies: list[dict[str, Any]] = []
     left_out: list[str] = []
     failures: list[dict[str, str]] = []
@@ -102,18 +121,8 @@ def predict(
             else:
                 studies.append(study)
         print(f"[{number}/{len(cases)}] {case.name}  {told}", flush=True)
-        folder.save_tables(studies, failures)
-    failed = [failure["name"] for failure in failures]
-    folder.save_record({**worker.described(), "left_out": left_out, "failed": failed})
-    print(f"\n{len(studies)} studies: {folder.cases}")
-    if shards > 1:
-        print(gathered(place, every_case, shards))
-    if failures:
-        raise InputError(
-            f"{len(failures)} of {len(cases)} studies failed, with reasons in {folder.failures}; "
-            f"the same command with name={place.name} tries them again and keeps the others"
-        )
-    return float(len(studies))
+        worker.folder.save_tables(studies, failures)
+    return studies, left_out, failures
 
 
 def _identity(run: Run) -> dict[str, str]:
@@ -157,15 +166,22 @@ class _Worker:
             "weights_sha256": [exposure.run.weights_sha256 for exposure in chosen],
             **self.settings,
         }
-        study = self.folder.load_study(case.name)
-        done = study is not None and all(study.get(key) == asked[key] for key in asked)
-        if study is None or not done:
-            image = str(case.image.absolute())
-            study = {"name": case.name, "patient": case.patient, "image": image, **asked}
-            study["runs"] = [_identity(exposure.run) for exposure in chosen]
-            study["trained_on_by"] = [str(e.run.path) for e in chosen if e.trained_on(case)]
+        about = {  # told anew of what was there: other studies may tell more of this one
+            "name": case.name,
+            "patient": case.patient,
+            "image": str(case.image.absolute()),
+            "runs": [_identity(exposure.run) for exposure in chosen],
+            "trained_on_by": [str(e.run.path) for e in chosen if e.trained_on(case)],
+        }
+        before = self.folder.load_study(case.name) or {}
+        done = all(before.get(key) == value for key, value in asked.items())
+        if done:
+            study = {**before, **about}
+        else:
             self.folder.discard(case.name)
-            study |= self._predicted(case, self._segmenter([e.run for e in chosen]))
+            found = self._predicted(case, self._segmenter([e.run for e in chosen]))
+            study = {**about, **asked, **found}
+        if study != before:
             self.folder.save_study(study)
         told = str(Measurement(**study["measurement"]))
         return study, f"{told}  {'(was there)' if done else _time(study)}"

@@ -6,8 +6,6 @@ Shapes: arrays are ``(1, X, Y, Z)``.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +15,7 @@ from monai.transforms import Transform
 
 from pleural.data.case import Case
 from pleural.errors import Findings, InputError, first_line
+from pleural.io.whole import write_folder
 from pleural.lungs import lung_depth_mm
 from pleural.model import AIR
 from pleural.volume import Volume
@@ -86,7 +85,7 @@ class OnDisk(Transform):
         if not entry.is_dir():
             sample = self.prepare(case)
             try:
-                self._write(entry, sample)
+                write_folder(entry, lambda folder: _save(folder, sample))
             except OSError as error:
                 raise InputError(
                     f"{self.folder}: prepared cases cannot be kept here ({first_line(error)}): "
@@ -112,17 +111,10 @@ class OnDisk(Transform):
         text = repr((PREPARED_VERSION, case.content_hash, settings, self.prepare.patch_size))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def _write(self, entry: Path, sample: Sample) -> None:
-        partial = entry.with_name(f".{entry.name}.{os.getpid()}")
-        partial.mkdir(parents=True, exist_ok=True)
-        for key in ARRAYS:
-            np.save(partial / f"{key}.npy", sample[key])
-        try:
-            partial.rename(entry)
-        except OSError:  # another process was first with the same entry
-            shutil.rmtree(partial)
-            if not entry.is_dir():
-                raise
+
+def _save(folder: Path, sample: Sample) -> None:
+    for key in ARRAYS:
+        np.save(folder / f"{key}.npy", sample[key])
 
 
 def padded(array: np.ndarray, at_least: Iterable[int], value: float) -> np.ndarray:

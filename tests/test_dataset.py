@@ -310,3 +310,20 @@ def test_all_that_is_wrong_is_told_at_once(phantoms, preprocess, tmp_path, cache
 def test_settings_that_cannot_be(changes, word):
     with pytest.raises(InputError, match=word):
         patches(**changes)
+
+
+def test_a_full_disk_is_left_no_fuller(phantoms, preprocess, tmp_path, monkeypatch):
+    saved = []
+
+    def save(path, array):
+        if len(saved) == 2:
+            raise OSError(28, "No space left on device")
+        saved.append(path)
+        path.write_bytes(array.tobytes())
+
+    monkeypatch.setattr(np, "save", save)
+    keep = OnDisk(Prepare(preprocess, PATCH), tmp_path / "cache", mapped=False)
+    with pytest.raises(InputError, match="No space left"):
+        keep(phantoms[0])
+    assert len(saved) == 2
+    assert not list((tmp_path / "cache").iterdir())

@@ -14,9 +14,9 @@ LAYERS = [
         *("errors", "volume", "dice", "hardware", "schedule", "model", "clock"),
         *("statistics", "chance"),
     ],
-    ["settings", "inference", "loss", "draws"],
+    ["settings", "inference", "loss", "draws", "io.whole"],
     [
-        *("io.whole", "io.dicom_write", "io.find", "io.plausible"),
+        *("io.dicom_write", "io.find", "io.plausible"),
         *("anatomy", "metrics", "summaries", "summary_text"),
     ],
     ["io.dicom_geometry", "io.dicom_header", "io.nifti", "io.archive"],

@@ -308,6 +308,33 @@ def test_a_shard_that_was_killed_is_resumed(phantoms, run, tmp_path, capsys):
     assert capsys.readouterr().out.count("(was there)") == 1
 
 
+def namesakes(phantoms):
+    """Two scans of a patient, of which a run saw the first."""
+    return [replace(case, patient="anna") for case in phantoms[:2]]
+
+
+def test_another_scan_of_a_patient_that_was_trained_on_is_known_from_another_shard(
+    phantoms, tmp_path
+):
+    cases = namesakes(phantoms)
+    run = write_run(tmp_path / "run", cases[:1], phantoms[2:])
+    shared = {"shard": 1, "shards": 2, "shared_dir": tmp_path / "out"}
+    assert predicted(cases, run, tmp_path / "job", **shared) == 1
+    (row,) = table(tmp_path / "out" / "cases_1_of_2.csv")
+    assert (row["name"], row["trained_on"]) == (cases[1].name, "True")
+
+
+def test_what_later_studies_tell_of_an_earlier_one_is_noted(phantoms, tmp_path, capsys):
+    cases = namesakes(phantoms)
+    run = write_run(tmp_path / "run", cases[:1], phantoms[2:])
+    out = PredictionFolder(tmp_path / "out")
+    predicted(cases[1:], run, out.path)
+    assert out.load_study(cases[1].name)["trained_on_by"] == []
+    predicted(cases, run, out.path)
+    assert out.load_study(cases[1].name)["trained_on_by"] == [str(run)]
+    assert capsys.readouterr().out.count("(was there)") == 1
+
+
 @pytest.mark.parametrize(("shard", "shards"), [(None, 2), (2, 2), (-1, 2), (0, 0)])
 def test_a_shard_that_is_none_is_refused(phantoms, run, tmp_path, shard, shards):
     with pytest.raises(InputError, match=r"task.shard is one of 0 to task.shards - 1"):

@@ -10,12 +10,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pleural.anatomy import Chest, chest
 from pleural.data.case import Case
 from pleural.errors import InputError
 from pleural.io import nifti
+from pleural.io.whole import write_folder
 
 # Again from the start after the last; any two neighbours together are small and large.
 VOLUMES_ML = (600, 150, 900, 40, 1200, 250, 0, 1500, 90, 400)
@@ -70,7 +70,7 @@ class Phantom:
         if not study.exists():
             print(f"Writing {study} ({index + 1} of {self.n_cases}, {wanted_ml} mL of fluid)")
             made = chest((self.seed, index), wanted_ml, spacing_mm=self.spacing_mm)
-            self._write(made, study)
+            write_folder(study, lambda folder: self._write(made, folder))
         return Case(
             name=study.name,
             patient=study.name,
@@ -79,20 +79,10 @@ class Phantom:
             negative=wanted_ml == 0,
         )
 
-    def _write(self, made: Chest, study: Path) -> None:
-        """Written beside its place and renamed, so that a study with this name is always whole."""
-        study.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{study.name}.", dir=study.parent) as beside:
-            whole = Path(beside, study.name)
-            whole.mkdir()
-            self._write_image(made, whole / IMAGES[self.image_format], study.name)
-            nifti.write(made.effusion, whole / "effusion.nii.gz")
-            (whole / "truth.json").write_text(json.dumps(_truth(made), indent=2) + "\n")
-            try:
-                whole.replace(study)
-            except OSError:  # another process was faster, with the same study
-                if not study.exists():
-                    raise
+    def _write(self, made: Chest, folder: Path) -> None:
+        self._write_image(made, folder / IMAGES[self.image_format], folder.name)
+        nifti.write(made.effusion, folder / "effusion.nii.gz")
+        (folder / "truth.json").write_text(json.dumps(_truth(made), indent=2) + "\n")
 
     def _write_image(self, made: Chest, path: Path, patient: str) -> None:
         if self.image_format == "nifti":

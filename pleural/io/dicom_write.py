@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -11,6 +10,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from pleural.errors import InputError
+from pleural.io.whole import write_folder
 from pleural.volume import Volume
 
 RIGHT_ANGLE_TOLERANCE = 0.005  # cosine
@@ -42,14 +42,13 @@ def write_series(
     hu = _whole_hu(volume.array)
     lps = LPS_TO_RAS @ volume.affine
     series = _series(lps, patient_id, description)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
-        whole = Path(beside, folder.name)
-        whole.mkdir()
+
+    def write(whole: Path) -> None:
         for z in range(volume.shape[2]):
             _add_slice(series, hu[:, :, z], lps, z)
             series.save_as(whole / f"{z + 1:04d}.dcm", enforce_file_format=True)
-        whole.replace(folder)
+
+    write_folder(folder, write)
 
 
 def _whole_hu(array: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then renamed into it."""
+"""Files and folders that are whole or not there: written beside their place, then renamed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pleural.errors import InputError, first_line
@@ -21,6 +22,23 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_folder(path: Path, write: Callable[[Path], Any]) -> None:
+    """``write`` is given an empty folder beside ``path`` to fill.
+
+    Where another process was first with a folder of this name, that one stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
+        whole = Path(beside, path.name)
+        whole.mkdir()
+        write(whole)
+        try:
+            whole.replace(path)
+        except OSError:
+            if not path.is_dir():
+                raise
 
 
 def write_text(path: Path, text: str) -> None:
