@@ -17,7 +17,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from pleural.hardware import autocast, precision
+from pleural.hardware import autocast, fastest_precision
 from pleural.model import tuned
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -29,7 +29,7 @@ def seconds(net: torch.nn.Module, batch: torch.Tensor) -> tuple[float, float]:
     forward, both = [], []
     for _ in range(N_STEPS):
         start = time.perf_counter()
-        with autocast(batch.device, precision()):
+        with autocast(batch.device, fastest_precision()):
             logits = net(batch)
         forward.append(time.perf_counter() - start)
         finest = logits if isinstance(logits, torch.Tensor) else logits[0]
@@ -51,7 +51,9 @@ def main() -> None:
         millions = sum(p.numel() for p in net.parameters()) / 1e6
         print(f"| {option} | {millions:.2f} | {forward:.3f} | {both:.3f} |", flush=True)
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads"
-    print(f"\n{machine}, torch {torch.__version__}, {precision()}, medians of {N_STEPS} steps")
+    print(
+        f"\n{machine}, torch {torch.__version__}, {fastest_precision()}, medians of {N_STEPS} steps"
+    )
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def limit(data: Sequence[str], *overrides: str) -> dict[str, Any]:
     import torch
     from monai.losses import DeepSupervisionLoss
 
-    from pleural.hardware import autocast, keep_freed_memory, precision
+    from pleural.hardware import autocast, fastest_precision, keep_freed_memory
     from pleural.model import tuned
 
     keep_freed_memory()
@@ -179,7 +179,7 @@ def limit(data: Sequence[str], *overrides: str) -> dict[str, Any]:
     seconds = []
     for _ in range(WARM_UP + MEASURED):
         start = time.perf_counter()
-        with autocast(device, precision()):
+        with autocast(device, fastest_precision()):
             logits = net(patches)
             value = loss(logits, labels)
         value.backward()
@@ -230,7 +230,7 @@ def validation(data: Sequence[str], *overrides: str) -> dict[str, Any]:
     from hydra.utils import instantiate
 
     from pleural.data.case import Case
-    from pleural.hardware import autocast, precision
+    from pleural.hardware import autocast, fastest_precision
     from pleural.loop import Training
 
     config = composed(data, [*overrides, "task=train"])
@@ -254,7 +254,7 @@ def validation(data: Sequence[str], *overrides: str) -> dict[str, Any]:
     seconds = []
     for _ in range(1 + MEASURED):
         start = time.perf_counter()
-        with torch.inference_mode(), autocast(torch.device("cpu"), precision()):
+        with torch.inference_mode(), autocast(torch.device("cpu"), fastest_precision()):
             module.eval().validation_step(batch, 0)
         seconds.append(time.perf_counter() - start)
     return {"validation_s": statistics.median(seconds[1:])}

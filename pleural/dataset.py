@@ -83,6 +83,8 @@ class Patches:
             raise InputError(f"patch_size is three positive sizes (X, Y, Z); got {[*patch_size]}")
         if doubt_mm is not None and doubt_mm < 0:
             raise InputError(f"dataset.doubt_mm is 0 or more, or null; got {doubt_mm}")
+        if not 0 <= positive_share <= 1:
+            raise InputError(f"dataset.positive_share is a share, 0 to 1; got {positive_share}")
         if len(margin) != 3 or min(margin) < 0:
             raise InputError(f"dataset.margin is three sizes (X, Y, Z), 0 or more; got {[*margin]}")
         self.patch_size = tuple(patch_size)
@@ -215,15 +217,26 @@ class _Doubt(Transform):
     def __init__(self, cases: Sequence[Case], within_mm: float) -> None:
         self.names = {case.name for case in cases if case.distrusted}
         self.within_mm = within_mm
+        self.unknown: dict[str, tuple[tuple[slice, ...], np.ndarray]] = {}  # of each, found once
 
     def __call__(self, sample: Sample) -> Sample:
-        if sample.get("name") not in self.names or not sample["label"].any():
+        name = sample.get("name")
+        if name not in self.names or not sample["label"].any():
             return sample
-        label, spacing_mm = sample["label"].copy(), [float(mm) for mm in sample["spacing_mm"]]
-        box = self._box_about(label[0], spacing_mm)  # a fourth of the time of the whole
-        away_mm = ndimage.distance_transform_edt(label[0][box] == 0, sampling=spacing_mm)
-        label[0][box][away_mm <= self.within_mm] = UNKNOWN
+        label = sample["label"].copy()
+        if name not in self.unknown:
+            self.unknown[name] = self._unknown(label[0], [float(mm) for mm in sample["spacing_mm"]])
+        box, unknown = self.unknown[name]
+        label[0][box][unknown] = UNKNOWN
         return {**sample, "label": label, "foreground": sample["foreground"][:0]}
+
+    def _unknown(
+        self, label: np.ndarray, spacing_mm: Sequence[float]
+    ) -> tuple[tuple[slice, ...], np.ndarray]:
+        """What lies near enough, within a box: a fourth of the time of the whole."""
+        box = self._box_about(label, spacing_mm)
+        away_mm = ndimage.distance_transform_edt(label[box] == 0, sampling=spacing_mm)
+        return box, away_mm <= self.within_mm
 
     def _box_about(self, label: np.ndarray, spacing_mm: Sequence[float]) -> tuple[slice, ...]:
         (found,) = ndimage.find_objects((label > 0).view(np.uint8))

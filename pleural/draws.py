@@ -40,11 +40,11 @@ class Draws(DistributedSampler):
         self.n_draws = n_draws
 
     def __len__(self) -> int:
-        _, n_processes = process()
+        _, n_processes = rank_and_size()
         return -(-self.n_draws // n_processes)  # as many for each, or they would wait forever
 
     def __iter__(self) -> Iterator[Draw]:
-        rank, n_processes = process()
+        rank, n_processes = rank_and_size()
         cases = islice(self._cases(), len(self) * n_processes)
         for number, case in islice(enumerate(cases), rank, None, n_processes):
             yield Draw(case, seed_of(self.seed, self.epoch, number))
@@ -55,7 +55,7 @@ class Draws(DistributedSampler):
             yield from order.permutation(self.n_cases).tolist()
 
 
-def process() -> tuple[int, int]:
+def rank_and_size() -> tuple[int, int]:
     """The number of this process among those that train, and how many they are."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return 0, 1

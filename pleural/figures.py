@@ -107,6 +107,14 @@ def body_view(scan: Volume, slices: Sequence[int]) -> tuple[slice, slice]:
     return x, y
 
 
+def as_seen(axial: np.ndarray) -> np.ndarray:
+    """A slice ``(X, Y)``, RAS+, in rows and columns as a radiologist looks at it.
+
+    Anterior is at the top, the patient's right at the left.
+    """
+    return axial.T[::-1, ::-1]
+
+
 def _draw(
     axes: Axes,
     image: np.ndarray,
@@ -114,12 +122,11 @@ def _draw(
     window: tuple[float, float],
     aspect: float = 1.0,
 ) -> None:
-    """An axial slice ``(X, Y)``, RAS+, as a radiologist looks at it, with contours by colour."""
-    # Rows are y with anterior at the top, columns are x with the patient's right at the left.
-    axes.imshow(image.T[::-1, ::-1], cmap="gray", vmin=window[0], vmax=window[1], aspect=aspect)
+    """An axial slice ``(X, Y)``, RAS+, with contours by colour."""
+    axes.imshow(as_seen(image), cmap="gray", vmin=window[0], vmax=window[1], aspect=aspect)
     for colour, mask in masks.items():
         if mask.any():
-            axes.contour(mask.T[::-1, ::-1], [0.5], colors=[colour], linewidths=1.2)
+            axes.contour(as_seen(mask), [0.5], colors=[colour], linewidths=1.2)
     axes.set_axis_off()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 
 
-def precision(accelerator: str = "auto") -> str:
+def fastest_precision(accelerator: str = "auto") -> str:
     """Lightning's name of the precision to use: bf16 where the processor computes in it.
 
     Elsewhere bf16 is emulated and slower than fp32. Older GPUs get fp16.

@@ -89,5 +89,7 @@ def summary(run: RunFolder, kept: str, n_epochs: int, scores: Sequence[Score]) -
             lines.append(f"(n = {len(positive)}: too few to tell settings apart by small margins)")
     else:
         lines.append("every case trained, none validated: the last weights are kept as the best")
-    lines += [f"everything is in {run.path}", "curves: tensorboard --logdir outputs"]
+    lines.append(f"everything is in {run.path}")
+    if any(run.path.glob("events.*")):
+        lines.append(f"curves: tensorboard --logdir {run.path}")
     return "\n".join(lines)

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from pleural.chance import seed_of
 from pleural.dice import dice
-from pleural.draws import process
+from pleural.draws import rank_and_size
 from pleural.errors import InputError
 from pleural.loss import KnownOnly, known
 from pleural.model import tuned
@@ -203,7 +203,7 @@ def forgetting_average(
 
 def _over_all_processes(dices: dict[str, float]) -> dict[str, float]:
     """One process' cases and all the others', the same everywhere."""
-    _, n_processes = process()
+    _, n_processes = rank_and_size()
     if n_processes == 1:
         return dices
     gathered: list[Any] = [None] * n_processes

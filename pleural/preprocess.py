@@ -32,9 +32,14 @@ class ChestCT:
         crop_to_body: bool,
         margin_mm: float,
     ) -> None:
+        if len(window_hu) != 2 or window_hu[0] >= window_hu[1]:
+            raise InputError(f"preprocess.window_hu is two HU that grow; got {[*window_hu]}")
+        if len(spacing_mm) != 3 or any(mm is not None and mm <= 0 for mm in spacing_mm):
+            raise InputError(
+                "preprocess.spacing_mm is three sizes above 0 (X, Y, Z), or null; got "
+                f"{[*spacing_mm]}"
+            )
         self.window_hu = (float(window_hu[0]), float(window_hu[1]))
-        if self.window_hu[0] >= self.window_hu[1]:
-            raise InputError(f"preprocess.window_hu must grow; got {list(window_hu)}")
         self.spacing_mm = tuple(spacing_mm)
         self.crop_to_body = crop_to_body
         self.margin_mm = margin_mm

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pleural.errors import InputError
+
 LEAST = 1e-3  # of the rate, at the very first step
 
 
@@ -18,18 +20,26 @@ def _climb(progress: float, warmup: float) -> float:
 
 
 @dataclass
-class Constant:
+class _Warmed:
     warmup: float
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise InputError(
+                f"scheduler.warmup is a share of the training, from 0, below 1; got {self.warmup}"
+            )
+
+
+@dataclass
+class Constant(_Warmed):
     def __call__(self, progress: float) -> float:
         return _climb(progress, self.warmup)
 
 
 @dataclass
-class Cosine:
+class Cosine(_Warmed):
     """Half a cosine down to ``final`` times the rate (Loshchilov & Hutter, arXiv 1608.03983)."""
 
-    warmup: float
     final: float
 
     def __call__(self, progress: float) -> float:
@@ -39,10 +49,9 @@ class Cosine:
 
 
 @dataclass
-class Poly:
+class Poly(_Warmed):
     """``(1 - progress) ** power``, as in DeepLab (arXiv 1606.00915) and nnU-Net."""
 
-    warmup: float
     power: float
 
     def __call__(self, progress: float) -> float:
@@ -51,10 +60,9 @@ class Poly:
 
 
 @dataclass
-class Plateau:
+class Plateau(_Warmed):
     """Times ``factor`` whenever the validation Dice has not risen for ``patience`` validations."""
 
-    warmup: float
     patience: int
     factor: float
     best: float = -math.inf

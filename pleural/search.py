@@ -21,6 +21,9 @@ from pleural.sweep import quoted
 RUN = Path(__file__).parents[1] / "run.py"
 NOT_SHARED = re.compile(r"(task|name|fold|run_dir|debug|hydra)\b")  # of what was typed
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
+PLAIN = (int, float, str, type(None))
+WORD = re.compile(r"[A-Za-z_][\w.-]*")
+NO_WORDS = ("null", "true", "false", "nan", "inf")  # as Hydra reads them
 
 
 def search(
@@ -71,12 +74,14 @@ def search(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials),
         load_if_exists=True,
     )
+    if not folds:
+        raise InputError("task.folds names no fold, so there is nothing to judge a trial by")
     _retry_cut_off(study)
     shared = [override for override in typed if not NOT_SHARED.match(override.lstrip("+~"))]
-    while len(_ended(study)) < n_trials:
+    while _n_spent(study) < n_trials:
         trial = study.ask(distributions)
-        settings = [f"{key}={value}" for key, value in trial.params.items()]
-        print(f"trial {trial.number} ({len(_ended(study)) + 1} of {n_trials}): {settings}")
+        settings = [f"{key}={_as_typed(value)}" for key, value in trial.params.items()]
+        print(f"trial {trial.number} ({_n_spent(study) + 1} of {n_trials}): {settings}")
         _tried(study, trial, folds, [*shared, *settings], folder)
         _tell(study, folder, groups)
     done = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
@@ -100,6 +105,8 @@ def _distribution(entry: Mapping[str, Any]) -> Any:
 
     try:
         if "choices" in entry:
+            if not all(isinstance(choice, PLAIN) for choice in entry["choices"]):
+                raise ValueError("choices are numbers, words, true, false or null")
             return distributions.CategoricalDistribution(entry["choices"])
         low, high, log = entry["low"], entry["high"], bool(entry.get("log"))
         if isinstance(low, int) and isinstance(high, int):
@@ -109,8 +116,25 @@ def _distribution(entry: Mapping[str, Any]) -> Any:
         raise InputError(f"task.space: {dict(entry)}: {error}") from error
 
 
+def _as_typed(value: Any) -> str:
+    """A value as Hydra reads it back.
+
+    >>> [_as_typed(value) for value in (None, 0.5, "effusions", "a, b", "null")]
+    ['null', '0.5', 'effusions', "'a, b'", "'null'"]
+    """
+    if value is None:
+        return "null"
+    plain = not isinstance(value, str) or (WORD.fullmatch(value) and value.lower() not in NO_WORDS)
+    return str(value) if plain else quoted(value)
+
+
 def _ended(study: Any) -> list[Any]:
     return [trial for trial in study.trials if trial.state.name in ENDED]
+
+
+def _n_spent(study: Any) -> int:
+    """Trials that count: not those that were cut off, which are tried again."""
+    return sum(f"{trial.number}" not in study.user_attrs for trial in _ended(study))
 
 
 def _retry_cut_off(study: Any) -> None:

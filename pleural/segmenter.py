@@ -23,8 +23,7 @@ from torch import Tensor
 from pleural import io
 from pleural.data.case import scan_findings
 from pleural.errors import Findings, InputError, first_line
-from pleural.hardware import autocast
-from pleural.hardware import precision as fastest_precision
+from pleural.hardware import autocast, fastest_precision
 from pleural.model import AIR, tuned
 from pleural.prepared import padded
 from pleural.trained import Trained, runs_in

@@ -1,9 +1,9 @@
 """From numbers of cases to statements about patients: estimates with 95 % intervals.
 
 Two scans of one patient are alike, so patients are what is counted and drawn: ``n`` is their
-number everywhere. Nothing here depends on the order of the cases, and nothing is left out: a value
-that is not a finite number is refused, because a mean without the cases that failed looks better
-than it is.
+number everywhere but in :func:`proportion`, which counts what it is given. Nothing here depends on
+the order of the cases, and nothing is left out: a value that is not a finite number is refused,
+because a mean without the cases that failed looks better than it is.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def median(values: Sequence[float], patients: Sequence[str]) -> Estimate:
 
 
 def proportion(successes: int, n: int) -> Estimate:
-    """Share of ``n`` patients, with Wilson's interval (Wilson 1927, doi 10.2307/2276774).
+    """Share of ``n``, with Wilson's interval (Wilson 1927, doi 10.2307/2276774).
+
+    It supposes that the ``n`` know nothing of each other: too narrow for scans of few patients.
 
     >>> none_of_20 = proportion(0, 20)
     >>> none_of_20.low, round(none_of_20.high, 4)

@@ -31,7 +31,10 @@ COMPARED = ("dice", "nsd", "hd95_mm", "absolute_volume_error_ml")
 
 
 def summary(rows: Sequence[Row], detection_ml: float) -> dict[str, Any]:
-    """Plain values, estimates as ``{"value", "low", "high", "n"}``; n counts patients."""
+    """Plain values, estimates as ``{"value", "low", "high", "n"}``.
+
+    ``n`` counts patients; of detection, scans.
+    """
     positive = [row for row in rows if row["reference_ml"] > 0]
     negative = [row for row in rows if row["reference_ml"] == 0]
     volumes = _columns(positive, "predicted_ml", "reference_ml")

@@ -30,9 +30,9 @@ def short(name: str) -> str:
     return f"{name[: MOST_CHARACTERS - 13]}_{number}"
 
 
-def quoted(path: Path) -> str:
-    """As Hydra's grammar takes any path."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+def quoted(text: str | Path) -> str:
+    """As Hydra's grammar takes any text."""
+    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 

@@ -12,7 +12,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pleural.errors import InputError
-from pleural.hardware import precision as fastest_precision
+from pleural.hardware import fastest_precision
 from pleural.run_folder import save_tensors
 
 # Said on every run, and of no use to who runs it.

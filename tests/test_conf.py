@@ -15,7 +15,7 @@ from pleural.data.folder import Folder
 from pleural.data.plethora import Plethora
 from pleural.data.table import Table
 from pleural.errors import InputError
-from pleural.hardware import precision
+from pleural.hardware import fastest_precision
 from pleural.model import tuned
 from tests.conftest import ROOT
 
@@ -103,7 +103,7 @@ def test_a_trainer_is_made_of_its_options(tmp_path, option):
         with pytest.raises(InputError, match="gpu"):
             make(**parts)
         return
-    assert str(make(**parts).precision) == precision("auto")
+    assert str(make(**parts).precision) == fastest_precision("auto")
 
 
 @pytest.mark.parametrize("option", OPTIONS["loss"])
@@ -181,7 +181,7 @@ def weight_gradients(net, image, bf16):
     }
 
 
-@pytest.mark.skipif(precision("cpu") != "bf16-mixed", reason="no bf16 on this processor")
+@pytest.mark.skipif(fastest_precision("cpu") != "bf16-mixed", reason="no bf16 on this processor")
 @pytest.mark.parametrize(("option", "patch"), SHIPPED)
 def test_gradients_in_bf16_agree_with_fp32(tmp_path, option, patch):
     """oneDNN's bf16 weight gradients are garbage where a feature map's first size is 2."""

@@ -24,7 +24,10 @@ def test_what_only_the_user_knows_is_asked_for_with_the_layout():
     ("typed", "words"),
     [
         ("dataset.cache=ram", "memory, disk or none"),
-        ("preprocess.window_hu=[100,-100]", "window_hu must grow"),
+        ("preprocess.window_hu=[100,-100]", "two HU that grow"),
+        ("preprocess.spacing_mm=[0,2,null]", "three sizes above 0"),
+        ("dataset.positive_share=1.5", "positive_share is a share"),
+        ("scheduler.warmup=1", "warmup is a share"),
         ("data.image_format=jpeg", "image_format"),
         ("+loss.gamma=2", "unexpected keyword argument 'gamma'"),
     ],

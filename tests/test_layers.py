@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[1]
 # all of its modules that are not named themselves.
 LAYERS = [
     [
-        *("errors", "volume", "dice", "hardware", "schedule", "model", "clock"),
+        *("errors", "volume", "dice", "hardware", "model", "clock"),
         *("statistics", "chance"),
     ],
-    ["settings", "inference", "loss", "draws", "io.whole"],
+    ["settings", "schedule", "inference", "loss", "draws", "io.whole"],
     [
         *("io.dicom_write", "io.find", "io.plausible"),
         *("anatomy", "metrics", "summaries", "summary_text"),

@@ -87,6 +87,27 @@ def test_a_search_that_was_killed_goes_on_with_the_trial_it_was_at(tmp_path, mon
     assert optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path}/study.db")
 
 
+def test_a_trial_that_was_cut_off_is_not_counted(tmp_path, monkeypatch):
+    def killed(values, fold):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        found(tmp_path, monkeypatch, killed, n_trials=1)
+    best, calls = found(tmp_path, monkeypatch, lambda *_: 0.5, n_trials=1)
+    assert (best, len(calls)) == (0.5, 2)
+
+
+def test_no_value_is_typed_as_hydra_reads_it(tmp_path, monkeypatch):
+    space = [{"key": "ema_decay", "choices": [None]}]
+    _, calls = found(tmp_path, monkeypatch, lambda *_: 0.5, space=space, n_trials=1)
+    assert calls[0]["ema_decay"] == "null"
+
+
+def test_a_search_without_folds_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"task\.folds names no fold"):
+        found(tmp_path, monkeypatch, lambda *_: 0.5, folds=[])
+
+
 def test_what_was_typed_is_shared_but_for_task_and_folder(tmp_path, monkeypatch):
     typed = ["task=search", "name=x", "task.n_trials=1", "model=unet2d", "fold=3", "+loss.x=1"]
     _, calls = found(tmp_path, monkeypatch, lambda *_: 0.5, typed=typed, n_trials=1)
@@ -101,6 +122,7 @@ def test_what_was_typed_is_shared_but_for_task_and_folder(tmp_path, monkeypatch)
         {"low": 1, "high": 2},
         {"key": "loss.pos_weight", "low": 2.0, "high": 1.0},
         {"key": "model", "choices": []},
+        {"key": "patch_size", "choices": [[96, 96, 64]]},
     ],
 )
 def test_a_space_that_is_none_is_refused(tmp_path, monkeypatch, entry):

@@ -103,7 +103,7 @@ class Trainings:
 
 def by_minutes(minutes: int) -> list[str]:
     """A budget for :class:`Trainings`."""
-    return [f"trainer.max_time=00:00:{minutes:02d}:00"]
+    return [f"trainer.max_time=00:{minutes // 60:02d}:{minutes % 60:02d}:00"]
 
 
 def by_case(records: Sequence[dict[str, Any]], value: str = "dice") -> dict[str, float]:

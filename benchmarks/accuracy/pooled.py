@@ -243,18 +243,25 @@ def train(options: argparse.Namespace) -> None:
 
 
 def table(results: Path) -> None:
-    """Prints the mean Dice of every setting, and each scan's own over the seeds; no poor masks."""
+    """Prints the mean Dice of every setting, and each scan's own over the seeds; no poor masks.
+
+    Raises:
+        SystemExit: of a setting, scans or seeds are missing.
+    """
     rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row["case"] not in POOR_MASKS]
     by_settings: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: row["case"]):
+    for row in rows:
         by_settings[" ".join(s for s in row["asked"] if not s.startswith("seed="))].append(row)
     names = sorted({row["case"] for row in rows})
     head = ["settings", "mean", "median volume error", *names]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for settings, own in by_settings.items():
+        of_case = [[row for row in own if row["case"] == name] for name in names]
+        if len({len(of_seeds) for of_seeds in of_case}) > 1:
+            raise SystemExit(f"{settings}: not every scan has every seed")
         dices, predicted_ml, reference_ml = (
-            np.array([row[value] for row in own]).reshape(len(names), -1).T  # seeds, scans
+            np.array([[row[value] for row in of_seeds] for of_seeds in of_case]).T  # seeds, scans
             for value in ("dice", "predicted_ml", "reference_ml")
         )
         over = summary(dices, predicted_ml, reference_ml)

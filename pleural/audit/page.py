@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pleural.audit.inspection import Inspection
 from pleural.audit.suspicions import Place, Suspicion
-from pleural.figures import SOFT_TISSUE_HU, body_view
+from pleural.figures import SOFT_TISSUE_HU, as_seen, body_view
 
 CONTOUR_COLOUR, ARROW_COLOUR = "#ffd92f", "#66c2ff"
 MOST_SLICES = 3
@@ -77,11 +77,10 @@ def _draw_slice(axes: Axes, seen: Inspection, view: tuple[slice, slice, int]) ->
     assert seen.scan is not None
     x_mm, y_mm, _ = seen.scan.spacing_mm
     low, high = SOFT_TISSUE_HU
-    # Rows are y with anterior at the top, columns are x with the patient's right at the left.
-    hu = seen.scan.array[view].T[::-1, ::-1]
+    hu = as_seen(seen.scan.array[view])
     axes.imshow(hu, cmap="gray", vmin=low, vmax=high, aspect=y_mm / x_mm)
     if seen.mask is not None and seen.mask[view].any():
-        contour = seen.mask[view].T[::-1, ::-1]
+        contour = as_seen(seen.mask[view])
         axes.contour(contour, [0.5], colors=[CONTOUR_COLOUR], linewidths=0.8)
     title = f"slice {view[2] + 1} of {seen.scan.shape[2]}"
     axes.set_title(title, fontsize=10, color="0.8")

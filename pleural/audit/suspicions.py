@@ -170,7 +170,7 @@ def gap_suspicions(region: Region, fluid_hu: Sequence[float]) -> Iterator[Suspic
         found, worst = np.flatnonzero(missing_cm2), int(missing_cm2.argmax())
         first = region.in_scan((0, 0, 0))[2] + 1
         sentence = (
-            f"the mask skips slice{'s' * (found.size > 1)} {listed((first + found).tolist())}, up"
+            f"the mask skips slice{'s' * (found.size > 1)} {runs_of((first + found).tolist())}, up"
             f" to {missing_cm2[worst]:.1f} cm² of fluid between mask below and above"
         )
         at_worst = gap & skipped[parts, worst] & (np.arange(mask.shape[2]) == worst)
@@ -230,10 +230,10 @@ def shifted(array: np.ndarray, axis: int, step: int) -> np.ndarray:
     return out
 
 
-def listed(numbers: Sequence[int]) -> str:
+def runs_of(numbers: Sequence[int]) -> str:
     """Runs in short.
 
-    >>> listed([3, 4, 5, 9])
+    >>> runs_of([3, 4, 5, 9])
     '3-5, 9'
     """
     runs: list[list[int]] = []

@@ -19,7 +19,7 @@ from pleural.io.dicom_geometry import (
     affine_of,
     check_alike,
     check_places,
-    listed,
+    in_brackets,
 )
 from pleural.io.dicom_header import IDENTIFIERS, number, numbers, read_header, word
 from pleural.io.dicom_write import write_series
@@ -141,7 +141,7 @@ def _slice(path: Path, header: pydicom.Dataset) -> Slice:
     cosines = numbers(path, header, "ImageOrientationPatient", 6).reshape(2, 3)
     if np.abs(cosines @ cosines.T - np.eye(2)).max() > COSINE_TOLERANCE:
         raise InputError(
-            f"{path}: ImageOrientationPatient {listed(cosines)} is not two unit vectors at a"
+            f"{path}: ImageOrientationPatient {in_brackets(cosines)} is not two unit vectors at a"
             " right angle"
         )
     one = Slice(

@@ -52,8 +52,8 @@ def check_alike(folder: Path, slices: list[Slice]) -> None:
             if np.abs(here - there).max() > tolerance:
                 raise InputError(
                     f"{folder}: slices that are no volume, mixed in {name}: {first.path.name} has"
-                    f" {listed(here)}, {one.path.name} has {listed(there)}; keep those of one"
-                    " acquisition"
+                    f" {in_brackets(here)}, {one.path.name} has {in_brackets(there)}; keep those"
+                    " of one acquisition"
                 )
 
 
@@ -125,5 +125,5 @@ def affine_of(slices: list[Slice]) -> np.ndarray:
     return LPS_TO_RAS @ lps
 
 
-def listed(numbers: np.ndarray) -> str:
+def in_brackets(numbers: np.ndarray) -> str:
     return "(" + ", ".join(f"{n:.6g}" for n in numbers.flat) + ")"

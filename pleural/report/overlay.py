@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pleural.figures import MODEL_COLOUR, REFERENCE_COLOUR, SOFT_TISSUE_HU
+from pleural.figures import MODEL_COLOUR, REFERENCE_COLOUR, SOFT_TISSUE_HU, as_seen
 from pleural.report.slices import PREDICTION, REFERENCE, Slices, outlines
 from pleural.volume import Volume
 
@@ -66,10 +66,9 @@ def _marked(slices: Slices) -> np.ndarray:
 
 
 def _drawn(slices: Slices, z: int) -> Image.Image:
-    """As a radiologist looks at it: anterior at the top, the patient's right at the left."""
     x_mm, y_mm, _ = slices.scan.spacing_mm
     low, high = SOFT_TISSUE_HU
-    hu = slices.scan.array[..., z].T[::-1, ::-1].astype(np.float32)
+    hu = as_seen(slices.scan.array[..., z]).astype(np.float32)
     grey = ((hu - low) / (high - low)).clip(0, 1) * 255
     rows, columns = grey.shape
     size = WIDTH_PX, max(1, round(WIDTH_PX * rows * y_mm / (columns * x_mm)))
