@@ -53,8 +53,7 @@ def composed(tmp_path: Path, *overrides: str):
 def built(tmp_path: Path, group: str, option: str):
     if option in NEEDS:
         pytest.importorskip(NEEDS[option], reason=f"{option} needs the extra of {NEEDS[option]}")
-    extra = [f"+data.path={tmp_path}/cases.csv"] if option == "none" else []
-    config = composed(tmp_path, *([f"{group}={option}"] if group != "task" else []), *extra)
+    config = composed(tmp_path, *([f"{group}={option}"] if group != "task" else []))
     return instantiate(config[group], _convert_="all")
 
 
@@ -153,7 +152,7 @@ def test_a_task_names_a_function_of_its_own_name_and_all_its_arguments(tmp_path,
     inspect.signature(task.func).bind(**task.keywords)
 
 
-PATCHES = {"default": (160, 128, 64), "quick": (96, 64, 32)}
+PATCHES = {"default": (160, 128, 64), "halved": (80, 64, 64), "quick": (96, 64, 32)}
 
 
 @pytest.mark.parametrize("option", OPTIONS["model"])
@@ -164,7 +163,8 @@ def test_a_model_gives_logits_of_the_image_s_shape(tmp_path, option):
     assert logits.shape == (1, 1, *PATCHES["default"])
 
 
-SHIPPED = [*((option, "default") for option in OPTIONS["model"]), ("unet3d", "quick")]
+SHIPPED = [*((option, "default") for option in OPTIONS["model"])]
+SHIPPED += [("unet3d", "halved"), ("unet3d", "quick")]
 
 
 def weight_gradients(net, image, bf16):
