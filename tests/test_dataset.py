@@ -174,7 +174,7 @@ def test_processes_share_an_epoch_s_draws(monkeypatch, n_processes):
     alone = list(Draws(5, 13, seed=0))
     shares = []
     for rank in range(n_processes):
-        monkeypatch.setattr("pleural.draws.process", lambda rank=rank: (rank, n_processes))
+        monkeypatch.setattr("pleural.draws.rank_and_size", lambda rank=rank: (rank, n_processes))
         draws = Draws(5, 13, seed=0)
         shares.append(list(draws))
         assert len(shares[-1]) == len(draws)

@@ -10,16 +10,15 @@ what counts there are the slices below and above all of its effusion. Prints a t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 
 import numpy as np
+from folds import held_out
 
 from pleural.anatomy import chest
-from pleural.data.case import Case
 from pleural.data.plethora import Plethora
 from pleural.run_folder import versions
 from pleural.segmenter import Segmenter
-from pleural.trained import Run, runs_in
+from pleural.trained import runs_in
 from pleural.volume import Volume
 
 LIMIT_ML = 5.0
@@ -33,11 +32,6 @@ def beyond_ml(prediction: Volume, reference: Volume) -> float:
     beyond = prediction.array.copy()
     beyond[..., slices[0] : slices[-1] + 1] = 0
     return prediction.with_array(beyond).nonzero_ml
-
-
-def held_out(run: Run, cases: dict[str, Case]) -> Iterator[Case]:
-    for entry in run.record["split"]["validation"]:
-        yield cases[entry["name"]]
 
 
 def main() -> None:

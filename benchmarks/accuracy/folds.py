@@ -11,15 +11,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
+from pleural.data.case import Case
 from pleural.statistics import Estimate, mean
+from pleural.trained import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,6 +103,18 @@ class Trainings:
         record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         self.ledger.add(choice, record)
         return record
+
+
+def config(settings: Sequence[str]) -> DictConfig:
+    """The default's, with ``settings``, for scans that are prepared already."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", ["data=plethora", "data.root=none", *settings])
+
+
+def held_out(run: Run, cases: Mapping[str, Case]) -> Iterator[Case]:
+    """Those of the cases, by name, that a fold did not train on."""
+    for entry in run.record["split"]["validation"]:
+        yield cases[entry["name"]]
 
 
 def by_minutes(minutes: int) -> list[str]:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from folds import ROOT
-from hydra import compose, initialize_config_dir
+from folds import config
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from pleural.chance import seed_of
@@ -31,12 +30,6 @@ PACKED = {
 }
 OF_PATCHES = ("augmentation", "dataset.", "patch_size=")  # settings that need a pool of their own
 AT_LEAST = 150  # patches of every scan before any are drawn
-
-
-def config(settings: Sequence[str]) -> DictConfig:
-    """The default's, with ``settings``, for scans that are prepared already."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", ["data=plethora", "data.root=none", *settings])
 
 
 def pack(root: str, out: Path) -> None:

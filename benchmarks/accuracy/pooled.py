@@ -29,10 +29,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from folds import summary
+from folds import config, summary
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pool import OF_PATCHES, Pool, config, fill_all, pack, unpacked
+from pool import OF_PATCHES, Pool, fill_all, pack, unpacked
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
