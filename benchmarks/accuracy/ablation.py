@@ -21,18 +21,17 @@ from folds import Ledger, Trainings, by_case, by_minutes, made_with, summary
 
 from pleural.data.plethora import POOR_MASKS
 
-SHALLOW = ["augmentation.transforms.1.thickness_mm=[3,60]"]  # of what is poured
-LOW = [
-    *SHALLOW,
-    "patch_size=[160,128,32]",
-    "dataset.margin=[32,32,8]",
-]  # 10 cm of the scans, not 19
+EARLIER_FLUID = [  # shallower, and less dense
+    "augmentation.transforms.1.thickness_mm=[3,60]",
+    "augmentation.transforms.1.fluid_hu=[6,12]",
+]
+LOW = [*EARLIER_FLUID, "patch_size=[160,128,32]", "dataset.margin=[32,32,8]"]  # 10 cm, not 19
 VARIANTS: dict[str, list[str]] = {
     "default": [],
     "trusting": ["dataset.doubt_mm=null"],
     "fine_throughout": ["coarse_until=0"],
     "coarse_half": ["coarse_until=0.5"],
-    "shallow": SHALLOW,
+    "earlier_fluid": EARLIER_FLUID,
     "low": LOW,
     "low_coarse_half": [*LOW, "coarse_until=0.5"],
     "low_fine_trusting": [*LOW, "coarse_until=0", "dataset.doubt_mm=null"],
