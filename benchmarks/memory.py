@@ -31,7 +31,7 @@ def trained(n_cases: int, cache: str, phantoms: Path, folder: Path) -> tuple[flo
         f"dataset.steps_per_epoch={-(-n_cases // 2)}",  # of two cases each
         *(f"dataset.cache_dir={folder / 'cache'}", f"hydra.run.dir={folder / cache}_{n_cases}"),
         "trainer.enable_progress_bar=false",
-        *OF_SCANS,
+        OF_SCANS,
     ]
     return peaks_gb_of(command, folder)
 

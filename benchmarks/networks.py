@@ -11,16 +11,14 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from workers import CONF, composed
 
 from pleural.hardware import autocast, fastest_precision
 from pleural.model import tuned
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 N_PATCHES, N_STEPS = 2, 3
 
 
@@ -42,9 +40,7 @@ def main() -> None:
     print("| model | million parameters | forward, s | forward and backward, s |")
     print("|---|---|---|---|")
     for option in sorted(file.stem for file in (CONF / "model").glob("*.yaml")):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            overrides = [f"model={option}", "data=plethora", "data.root=none"]
-            config = compose("config", overrides=overrides)
+        config = composed(["data=plethora", "data.root=none"], [f"model={option}"])
         net = tuned(instantiate(config.model, _convert_="all"))
         batch = torch.randn(N_PATCHES, 1, *config.patch_size)
         forward, both = seconds(net, batch.contiguous(memory_format=torch.channels_last_3d))

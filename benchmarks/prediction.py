@@ -29,8 +29,7 @@ from pleural.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]
 IN_PLANE = 512
-# The default's grid and patches, where the budget of phantoms would have smaller ones.
-OF_SCANS = ["preprocess.spacing_mm=[2,2,null]", "patch_size=[160,128,64]"]
+OF_SCANS = "~budget"  # that of phantoms, which would have coarser voxels and smaller patches
 STAGES = ("read", "segment", "measure", "write")
 
 
@@ -78,8 +77,8 @@ def peaks_gb_of(command: list[str], folder: Path) -> tuple[float, float]:
 
 def trained(folder: Path) -> Path:
     options = ["trainer=smoke", "data.n_cases=2", "n_folds=2", "dataset.steps_per_epoch=2"]
-    options += OF_SCANS
-    command = [sys.executable, str(ROOT / "run.py"), *options, f"hydra.run.dir={folder}/run"]
+    options += [OF_SCANS, f"hydra.run.dir={folder}/run"]
+    command = [sys.executable, str(ROOT / "run.py"), *options]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder / "run"
 

@@ -15,10 +15,6 @@ from pleural.errors import InputError
 LEAST = 1e-3  # of the rate, at the very first step
 
 
-def _climb(progress: float, warmup: float) -> float:
-    return max(LEAST, min(1.0, progress / warmup)) if warmup > 0 else 1.0
-
-
 @dataclass
 class _Warmed:
     warmup: float
@@ -29,11 +25,14 @@ class _Warmed:
                 f"scheduler.warmup is a share of the training, from 0, below 1; got {self.warmup}"
             )
 
+    def _climb(self, progress: float) -> float:
+        return max(LEAST, min(1.0, progress / self.warmup)) if self.warmup > 0 else 1.0
+
 
 @dataclass
 class Constant(_Warmed):
     def __call__(self, progress: float) -> float:
-        return _climb(progress, self.warmup)
+        return self._climb(progress)
 
 
 @dataclass
@@ -45,7 +44,7 @@ class Cosine(_Warmed):
     def __call__(self, progress: float) -> float:
         done = max(0.0, progress - self.warmup) / (1 - self.warmup)
         wave = (1 + math.cos(math.pi * min(1.0, done))) / 2
-        return _climb(progress, self.warmup) * (self.final + (1 - self.final) * wave)
+        return self._climb(progress) * (self.final + (1 - self.final) * wave)
 
 
 @dataclass
@@ -56,7 +55,7 @@ class Poly(_Warmed):
 
     def __call__(self, progress: float) -> float:
         left = max(0.0, 1 - progress)
-        return _climb(progress, self.warmup) * left**self.power
+        return self._climb(progress) * left**self.power
 
 
 @dataclass
@@ -70,7 +69,7 @@ class Plateau(_Warmed):
     reached: float = 1.0
 
     def __call__(self, progress: float) -> float:
-        return _climb(progress, self.warmup) * self.reached
+        return self._climb(progress) * self.reached
 
     def observe(self, dice: float) -> None:
         """To be told every validation's Dice."""

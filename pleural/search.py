@@ -63,6 +63,8 @@ def search(
         import optuna
     except ImportError as error:
         raise missing_package(error) from error
+    if not folds:
+        raise InputError("task.folds names no fold, so there is nothing to judge a trial by")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = Path(run_dir).absolute()
     distributions = {_key(entry): _distribution(entry) for entry in space}
@@ -74,8 +76,6 @@ def search(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials),
         load_if_exists=True,
     )
-    if not folds:
-        raise InputError("task.folds names no fold, so there is nothing to judge a trial by")
     _retry_cut_off(study)
     shared = [override for override in typed if not NOT_SHARED.match(override.lstrip("+~"))]
     while _n_spent(study) < n_trials:

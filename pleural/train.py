@@ -270,7 +270,7 @@ def _fit(
         if told is None:
             raise
         raise told from error
-    if volumes and not run.best.exists():
+    if volumes is not None and not run.best.exists():
         raise InputError(
             f"{run.path}: the time was over before any epoch was validated, so none can be called "
             "best: lower trainer.check_val_every_n_epoch, or raise trainer.max_time"

@@ -28,7 +28,8 @@ PACKED = {
     "label": (np.uint8, 5e-3),
     "lung_depth_mm": (np.int8, 1.0),
 }
-OF_PATCHES = ("augmentation", "dataset.", "patch_size=")  # settings that need a pool of their own
+# Settings that need a pool of their own.
+OF_PATCHES = ("augmentation", "dataset.", "patch_size=", "poured_share=")
 AT_LEAST = 150  # patches of every scan before any are drawn
 
 
