@@ -228,6 +228,11 @@ def test_patience_ends_a_training_that_stands_still(phantoms, tmp_path):
     assert len(rows(tmp_path)) == 3  # the first is the best, two more are waited for
 
 
+def test_patience_where_nothing_chooses_is_told_to_be_idle(phantoms, tmp_path, capsys):
+    train(**settings(phantoms, tmp_path, keep="last", patience=2))
+    assert "patience=2 ends nothing" in capsys.readouterr().out
+
+
 def test_minutes_end_a_training_and_its_schedule(phantoms, tmp_path):
     in_time = lightning(max_epochs=1, max_time={"seconds": 5})
     train(**settings(phantoms, tmp_path, trainer=in_time, ema_decay=None))

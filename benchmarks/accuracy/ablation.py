@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ VARIANTS: dict[str, list[str]] = {
     "no_other_fluid": ["augmentation.transforms.2.prob=0"],
     "no_hypodensity": ["augmentation.transforms.3.prob=0"],
     "no_enhancement": ["augmentation.transforms.6.prob=0"],
+    "wider_turns": [
+        "augmentation.transforms.5.rotate_range=[0.2,0.2,0.35]",
+        "augmentation.transforms.5.scale_range=[0.3,0.3,0.3]",
+    ],
     "standard": ["augmentation=standard"],
     "strong": ["augmentation=strong"],
     "no_deep_supervision": ["model.coarse_heads=0"],
@@ -53,6 +58,7 @@ VARIANTS: dict[str, list[str]] = {
     "batch_dice": ["loss.dice_over=batch", "loss.smooth=1e-5"],
     "patch_dice": ["loss.dice_over=patch"],
     "pos_weight_1": ["loss.pos_weight=1"],
+    "larger_batches": ["dataset.cases_per_batch=4", "dataset.steps_per_epoch=25"],
     "no_averaging": ["ema_decay=null"],
     "baseline": ["experiment=baseline"],
 }
@@ -65,10 +71,11 @@ def row(variant: str, of_seeds: Sequence[Sequence[dict[str, Any]]]) -> str:
         np.array([[*by_case(records, value).values()] for records in of_seeds])  # seeds, scans
         for value in ("dice", "predicted_ml", "reference_ml")
     )
-    over = summary(dice[:, good], predicted_ml[:, good], reference_ml[:, good])
     seconds = [record["seconds"]["train"] for records in of_seeds for record in records]
-    cells = [variant, f"{dice.mean():.3f}", over.told]
-    cells += [f"{over.volume_error:.0%}", f"{np.mean(seconds) / 60:.0f}"]
+    cells = [variant, f"{dice.mean():.3f}", "–", "–", f"{np.mean(seconds) / 60:.0f}"]
+    if any(good):
+        over = summary(dice[:, good], predicted_ml[:, good], reference_ml[:, good])
+        cells[2:4] = [over.told, f"{over.volume_error:.0%}"]
     cells += [f"{own:.3f}" for own in dice.mean(axis=0)]
     return f"| {' | '.join(cells)} |"
 
@@ -101,18 +108,17 @@ def main() -> None:
     ledger = Ledger(options.ledger)
     trainings = Trainings(options.root, options.n_folds, folds, budget, options.jobs, ledger)
     made: list[dict[str, Any]] = []
+    out = Path(options.out).resolve()
+    asked = product(options.variants, options.seeds)
+    records = trainings.run(*((out / f"{v}_seed{seed}", seed, VARIANTS[v]) for v, seed in asked))
     for variant in options.variants:
-        out = Path(options.out).resolve()
-        of_seeds = [
-            trainings.run(out / f"{variant}_seed{seed}", seed, VARIANTS[variant])
-            for seed in options.seeds
-        ]
+        of_seeds = [*islice(records, len(options.seeds))]
         if not made:
             names = [*by_case(of_seeds[0])]
             head = ["changed", f"all {len(names)}", "without poor masks", "median volume error"]
             head += ["minutes", *names]
             print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
-        made += [record for records in of_seeds for record in records]
+        made += [record for of_seed in of_seeds for record in of_seed]
         print(row(variant, of_seeds), flush=True)
     print(
         f"\nMean Dice on the scans' own grids; folds {', '.join(map(str, folds))} of "

@@ -89,11 +89,11 @@ def main() -> None:
     trainings = Trainings(options.root, len(folds), folds, budget, options.jobs)
     data = ["data=plethora", f"data.root={options.root}"]
     rows_of_seeds, records = [], []
-    for seed in options.seeds:
-        name = f"{options.name}_seed{seed}"
-        runs = Path("outputs/train").resolve() / name
-        records += trainings.run(runs, seed, settings)
-        rows_of_seeds.append(judged(name, runs, data))
+    runs = [Path("outputs/train").resolve() / f"{options.name}_seed{s}" for s in options.seeds]
+    asked = [(folder, seed, settings) for folder, seed in zip(runs, options.seeds, strict=True)]
+    for folder, own in zip(runs, trainings.run(*asked), strict=True):
+        records += own
+        rows_of_seeds.append(judged(folder.name, folder, data))
     print(
         f"\n{table(rows_of_seeds)}\n\n{options.n_folds} folds of "
         f"{budget_of(records)} of training, {options.jobs} at a time; seeds "

@@ -27,6 +27,8 @@ from pleural.trained import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 
+Asked = tuple[Path, int, Sequence[str]]  # folder for a run folder of each fold, seed, settings
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -76,17 +78,22 @@ class Trainings:
     jobs: int = 1
     ledger: Ledger = field(default_factory=lambda: Ledger(None))
 
-    def run(self, folders: Path, seed: int, settings: Sequence[str]) -> list[dict[str, Any]]:
-        """The record of each fold, trained into a folder of its own below ``folders``."""
-        with ThreadPoolExecutor(self.jobs) as pool:
-            return list(
-                pool.map(
-                    lambda fold: self._fold(folders / f"fold-{fold}", fold, seed, settings),
-                    self.folds,
-                )
-            )
+    def run(self, *asked: Asked) -> Iterator[list[dict[str, Any]]]:
+        """Of each of ``asked``, the records of its folds.
 
-    def _fold(self, folder: Path, fold: int, seed: int, settings: Sequence[str]) -> dict[str, Any]:
+        ``jobs`` trainings are under way until the last is begun, whichever of ``asked`` they are
+        of. Where one fails, those under way end, and no further one begins.
+        """
+        pool = ThreadPoolExecutor(self.jobs)
+        try:
+            queued = [[pool.submit(self._fold, fold, *of) for fold in self.folds] for of in asked]
+            for folds in queued:
+                yield [fold.result() for fold in folds]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _fold(self, fold: int, folders: Path, seed: int, settings: Sequence[str]) -> dict[str, Any]:
+        folder = folders / f"fold-{fold}"
         choice = [f"n_folds={self.n_folds}", f"fold={fold}", f"seed={seed}"]
         choice += [*self.budget, *settings]
         known = self.ledger.find(choice)

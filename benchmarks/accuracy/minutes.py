@@ -60,10 +60,12 @@ def main() -> None:
         for experiment in options.experiments:
             settings = [] if experiment == "default" else [f"experiment={experiment}"]
             folder = out / f"{experiment}_{minutes}_minutes_seed{options.seed}"
-            records = each.run(folder, options.seed, settings)
+            (records,) = each.run((folder, options.seed, settings))
             of_case = by_case(records)
             made += records
             good = [dice for name, dice in of_case.items() if name not in POOR_MASKS]
+            if not good:
+                parser.error(f"--folds: all of {', '.join(of_case)} have poor masks")
             dices[experiment].append(float(np.mean(good)))
             patches = round(np.mean([record["patches"] for record in records]))
             cells = [str(minutes), experiment, str(patches), f"**{dices[experiment][-1]:.3f}**"]

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from pleural.data.case import Case, as_names, natural
 from pleural.errors import InputError
-
-BANDS_ML = (0.0, 50.0, 200.0, 500.0)  # a patient's stratum: how many of these it exceeds
+from pleural.statistics import band
 
 
 @dataclass(frozen=True)
@@ -95,17 +94,17 @@ def folds_of(cases: Sequence[Case], n_folds: int, seed: int) -> dict[str, int]:
         )
     largest_ml = _largest_ml(cases)
     folds: dict[str, int] = {}
-    in_band: Counter[tuple[int, int]] = Counter()
+    of_size: Counter[tuple[str, int]] = Counter()
     in_fold: Counter[int] = Counter()
     for patient in sorted(largest_ml, key=natural):
-        band = sum(largest_ml[patient] > edge for edge in BANDS_ML)
+        size = band(largest_ml[patient]) if largest_ml[patient] > 0 else "none"
         ranked = [
-            (in_fold[fold], in_band[band, fold], _drawn(seed, patient, fold), fold)
+            (in_fold[fold], of_size[size, fold], _drawn(seed, patient, fold), fold)
             for fold in range(n_folds)
         ]
         fold = min(ranked)[-1]
         folds[patient] = fold
-        in_band[band, fold] += 1
+        of_size[size, fold] += 1
         in_fold[fold] += 1
     return folds
 

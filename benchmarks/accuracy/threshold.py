@@ -1,0 +1,83 @@
+"""Which threshold, and which smallest part to keep: out of fold, by Dice and volume together.
+
+    python benchmarks/accuracy/threshold.py --root DIR --runs outputs/ablation/default_seed0
+
+Takes the runs of a cross-validation on PleThora; every scan is predicted by the network that held
+it out. For each threshold of the probability and each least size of a part (voxels that touch by
+their faces) prints mean Dice and median volume error without the poor masks, and what is found in
+the slices beyond all effusion (see `false_alarms.py`). A table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from itertools import product
+
+import numpy as np
+from false_alarms import beyond_ml
+from folds import held_out
+from scipy import ndimage
+
+from pleural.data.plethora import POOR_MASKS, Plethora
+from pleural.dice import dice
+from pleural.run_folder import versions
+from pleural.segmenter import CERTAIN, Segmenter
+from pleural.trained import runs_in
+from pleural.volume import Volume
+
+Choice = tuple[float, float]  # threshold, least mL of a part
+
+
+def kept(probability: Volume, threshold: float, least_ml: float) -> Volume:
+    """As 0 and 1: what reaches the threshold, without its parts smaller than ``least_ml``."""
+    mask = probability.array >= threshold * CERTAIN
+    parts, n_parts = ndimage.label(mask)
+    large = np.bincount(parts.ravel(), minlength=n_parts + 1) * probability.voxel_ml >= least_ml
+    large[0] = False
+    return probability.with_array(large[parts].astype(np.uint8))
+
+
+def judged(prediction: Volume, reference: Volume) -> tuple[float, float, float]:
+    """Dice, volume error as a share of the reference, and mL beyond the effusion's slices."""
+    error = abs(prediction.nonzero_ml / reference.nonzero_ml - 1)
+    overlap = dice(prediction.array, reference.array)
+    return overlap, error, beyond_ml(prediction, reference)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--root", required=True, help="folder of the scans, as for data=plethora")
+    parser.add_argument("--runs", required=True, help="folder of the folds' run folders")
+    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.3, 0.4, 0.5, 0.6, 0.7])
+    parser.add_argument("--least-ml", type=float, nargs="+", default=[0, 0.5, 1, 2, 5])
+    options = parser.parse_args()
+    cases = {case.name: case for case in Plethora(options.root).cases()}
+    choices: list[Choice] = [*product(options.thresholds, options.least_ml)]
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for run in runs_in(options.runs):
+        segmenter = Segmenter([run.load()])
+        for case in held_out(run, cases):
+            scan, reference = case.load()
+            assert reference is not None
+            probability = segmenter.segment(scan).probability
+            found[case.name] = [judged(kept(probability, *c), reference) for c in choices]
+            print(f"{case.name}: done", file=sys.stderr, flush=True)
+    good = [name for name in found if name not in POOR_MASKS]
+    print("| threshold | least mL | Dice | median volume error | mL beyond, worst |")
+    print("|---|---|---|---|---|")
+    for i, (threshold, least_ml) in enumerate(choices):
+        overlap, error, _ = np.array([found[name][i] for name in good]).T
+        beyond = {name: own[i][2] for name, own in found.items()}
+        worst = max(beyond, key=lambda name: beyond[name])
+        cells = [f"{threshold:g}", f"{least_ml:g}", f"{overlap.mean():.3f}"]
+        cells += [f"{np.median(error):.0%}", f"{beyond[worst]:.1f} ({worst})"]
+        print(f"| {' | '.join(cells)} |")
+    about = f"n = {len(good)} without poor masks ({', '.join(good)})"
+    print(f"\n{about}; code {versions()['code']}.")
+
+
+if __name__ == "__main__":
+    main()
