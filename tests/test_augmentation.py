@@ -350,8 +350,9 @@ def abdomen():
     }
 
 
-def hypodensity(seed=0, prob=1.0, radius_mm=(60, 60)):
-    return RandHypodensity(prob, WINDOW_HU, radius_mm, (10, 10), (5, 5)).set_random_state(seed)
+def hypodensity(seed=0, prob=1.0, radius_mm=(60, 60), diffuse=0.0):
+    made = RandHypodensity(prob, WINDOW_HU, radius_mm, (10, 10), (5, 5), diffuse)
+    return made.set_random_state(seed)
 
 
 def test_a_fatty_liver_is_as_dense_as_fluid_and_none(abdomen):
@@ -370,16 +371,42 @@ def test_a_fatty_liver_is_as_dense_as_fluid_and_none(abdomen):
     assert 1000 * darkest.mean() == pytest.approx(10, abs=10)
 
 
-def test_no_organ_no_hypodensity(chest, abdomen):
-    assert hypodensity(prob=0.0)(abdomen) is abdomen
+def test_a_diffuse_one_takes_a_whole_organ_with_its_texture(abdomen):
+    liver = torch.zeros(50, 50, 30, dtype=torch.bool)
+    liver[10:38, 10:34, 5:25] = True
+    liver[19:25, 19:25] = False  # bone, and what it is smoothed into
+    abdomen["image"][0, 30, 30, 12] = 0.15  # a vessel, 40 HU more
+    dark = hypodensity(diffuse=1.0)(abdomen)
+    shift_hu = 1000 * (dark["image"] - abdomen["image"])[0]
+    assert (shift_hu[liver] < -80).float().mean() > 0.95
+    assert shift_hu[30, 30, 12] == pytest.approx(float(shift_hu[30, 30, 13]), abs=0.1)
+    assert 1000 * dark["image"][0][liver].median() == pytest.approx(10, abs=10)
+    assert not shift_hu[abdomen["label"][0] == 1].any()
+    assert not shift_hu[44:48].any()  # the muscle
+    assert torch.equal(dark["label"], abdomen["label"])
+
+
+def test_a_diffuse_one_stays_within_an_organ(abdomen):
+    abdomen["image"][0, 10:38, 10:38, 15:25] = 0.06  # another, of 60 HU
+    for seed in range(10):
+        shift = (hypodensity(seed, diffuse=1.0)(abdomen)["image"] - abdomen["image"])[0]
+        lower, upper = (shift[11:37, 11:33, z].abs().sum() for z in (8, 22))
+        assert (lower == 0) != (upper == 0)
+
+
+@pytest.mark.parametrize("diffuse", [0.0, 1.0])
+def test_no_organ_no_hypodensity(chest, abdomen, diffuse):
+    assert hypodensity(prob=0.0, diffuse=diffuse)(abdomen) is abdomen
     chest["image"][:] = -0.1
-    assert hypodensity()(chest) is chest
+    assert hypodensity(diffuse=diffuse)(chest) is chest
 
 
 def test_the_same_seed_is_the_same_hypodensity(abdomen):
-    one, same, other = (hypodensity(seed)(abdomen)["image"] for seed in (1, 1, 2))
+    one, same, *others = (
+        hypodensity(seed, diffuse=0.5)(abdomen)["image"] for seed in (1, 1, 2, 3, 4, 5)
+    )
     assert torch.equal(one, same)
-    assert not torch.equal(one, other)
+    assert not all(torch.equal(one, other) for other in others)
 
 
 def test_contrast_medium_leaves_fluid_alone(sample):

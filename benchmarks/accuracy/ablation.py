@@ -22,17 +22,25 @@ from folds import Ledger, Trainings, by_case, by_minutes, made_with, summary
 
 from pleural.data.plethora import POOR_MASKS
 
-EARLIER_FLUID = [  # shallower, and less dense
+SHALLOW = [  # fluid, and less dense
     "augmentation.transforms.1.thickness_mm=[3,60]",
     "augmentation.transforms.1.fluid_hu=[6,12]",
 ]
-LOW = [*EARLIER_FLUID, "patch_size=[160,128,32]", "dataset.margin=[32,32,8]"]  # 10 cm, not 19
+FOCAL = ["augmentation.transforms.3.diffuse=0"]  # parts of organs, no whole ones
+LOW = [  # 10 cm of the chest, not 19
+    *SHALLOW,
+    "augmentation.transforms.3.prob=0",
+    "patch_size=[160,128,32]",
+    "dataset.margin=[32,32,8]",
+]
 VARIANTS: dict[str, list[str]] = {
     "default": [],
     "trusting": ["dataset.doubt_mm=null"],
     "fine_throughout": ["coarse_until=0"],
     "coarse_half": ["coarse_until=0.5"],
-    "earlier_fluid": EARLIER_FLUID,
+    "focal": FOCAL,
+    "focal_shallow": [*SHALLOW, *FOCAL],
+    "shallow": SHALLOW,
     "low": LOW,
     "low_coarse_half": [*LOW, "coarse_until=0.5"],
     "low_fine_trusting": [*LOW, "coarse_until=0", "dataset.doubt_mm=null"],
