@@ -49,6 +49,10 @@ VARIANTS: dict[str, list[str]] = {
     "no_consolidations": ["augmentation.transforms.0.prob=0"],
     "no_other_fluid": ["augmentation.transforms.2.prob=0"],
     "no_hypodensity": ["augmentation.transforms.3.prob=0"],
+    "more_hypodensity": [
+        "augmentation.transforms.3.prob=0.6",
+        "augmentation.transforms.3.diffuse=0.7",
+    ],
     "no_enhancement": ["augmentation.transforms.6.prob=0"],
     "wider_turns": [
         "augmentation.transforms.5.rotate_range=[0.2,0.2,0.35]",
