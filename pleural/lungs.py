@@ -20,6 +20,8 @@ BONE_ABOVE_HU = 300
 # How far the pleural space goes on below the lung, for want of fluid empty: some 50 mm at quiet
 # breathing (Gray's Anatomy, 20th edition), less in the deep breath of a scan.
 RECESS_MM = 40.0
+# And how wide fluid opens it, from the wall inwards; farther in lies the dome of the diaphragm.
+SULCUS_MM = 20.0
 LEAST_ML = 200.0  # smaller parts full of air are bowel or stomach
 LEAST_CM2 = 6.0  # and smaller ones in a slice the windpipe and its branches
 IN_SLICE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])[..., None] * [0, 1, 0]
@@ -30,7 +32,8 @@ def lung_depth_mm(scan: Volume, prepared: Volume, label: np.ndarray) -> np.ndarr
     """How far each voxel of ``prepared`` lies inside its lung, from its surface, in mm.
 
     With the lung goes the recess below it, between ribs and diaphragm, where fluid gathers first:
-    the places that have lung within ``RECESS_MM`` above them.
+    the places that have lung within ``RECESS_MM`` above them, and lie within ``SULCUS_MM`` of that
+    lung's sides.
 
     Args:
         scan: in HU, on any grid.
@@ -56,9 +59,11 @@ def lung_depth_mm(scan: Volume, prepared: Volume, label: np.ndarray) -> np.ndarr
         if box is not None:
             box = (*box[:2], slice(None))  # head and feet of the scan itself
             lung = _filled(air[half][box], prepared.spacing_mm) & ~dense[half][box]
-            recess = _below(lung, prepared.spacing_mm[2]) & ~bone[half][box]
-            lung = (lung | recess) & (label[half][box] < 0.5)
-            depth[half][box] = side * _depth_mm(lung, prepared.spacing_mm)
+            below = _below(lung, prepared.spacing_mm[2])
+            inside = (below & (lung | ~bone[half][box])) & (label[half][box] < 0.5)
+            inside_mm = _depth_mm(inside, prepared.spacing_mm)
+            open_to_fluid = lung | _near_sides(lung, prepared.spacing_mm)
+            depth[half][box] = side * np.where(open_to_fluid, inside_mm, 0)
     return depth
 
 
@@ -96,6 +101,17 @@ def _below(lung: np.ndarray, slice_mm: float) -> np.ndarray:
     for n_slices in range(1, 1 + round(RECESS_MM / slice_mm)):
         below[..., :-n_slices] |= lung[..., n_slices:]
     return below
+
+
+def _near_sides(lung: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """Below a lung, or in it, within ``SULCUS_MM`` of the widest outline that it has above."""
+    framed = np.pad(lung, ((1, 1), (1, 1), (0, 0)))
+    widest = np.logical_or.accumulate(framed[..., ::-1], axis=-1)[..., ::-1]
+    near = np.zeros_like(lung)
+    for z in range(lung.shape[-1]):
+        far_mm = ndimage.distance_transform_edt(widest[..., z], sampling=spacing_mm[:2])
+        near[..., z] = far_mm[1:-1, 1:-1] < SULCUS_MM
+    return near
 
 
 def _depth_mm(lung: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:

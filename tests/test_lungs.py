@@ -37,16 +37,28 @@ def test_depth_is_the_distance_to_the_lungs_surface(chest):
 
 def test_the_recess_below_a_lung_is_a_part_of_it(chest):
     depth = lung_depth_mm(chest, chest, no_label(chest))
-    assert depth[70, 35, 2] == pytest.approx(5)  # 40 mm below a lung that begins at 10
-    assert (depth[55:85, 20:50, 2:] > 0).all()
+    assert depth[82, 35, 2] == pytest.approx(5)  # 40 mm below a lung that begins at 10
+    assert (depth[81:85, 20:50, 2:] > 0).all()
     assert not depth[..., :2].any()
+
+
+def test_a_recess_lies_along_the_walls(chest):
+    chest.array[62:78, 27:43, 10:16] = TISSUE  # the dome of the diaphragm rises into the lung
+    depth = lung_depth_mm(chest, chest, no_label(chest))
+    below = depth[55:85, 20:50, 5] > 0
+    assert below[-4:].all()
+    assert below[:, -4:].all()
+    assert not below[5:-5, 5:-5].any()  # more than 20 mm from them
+    assert not depth[64:76, 29:41, 10:16].any()  # nor is the dome itself room for fluid
+    assert depth[79, 35, 5] == 0
+    assert depth[81, 35, 8] == pytest.approx(16)  # from the wall, not from the dome
 
 
 def test_a_recess_holds_no_bone(chest):
     chest.array[60:80, 20:24, 6:9] = BONE
     depth = lung_depth_mm(chest, chest, no_label(chest))
     assert not depth[60:80, 20:24, 6:9].any()
-    assert (depth[60:80, 26:50, 6:9] > 0).all()
+    assert (depth[60:80, 46:50, 6:9] > 0).all()
 
 
 def test_a_lung_that_the_scan_cuts_off_goes_on_beyond(chest):
@@ -83,7 +95,11 @@ def test_a_lung_drowned_on_one_side_leaves_the_other(chest):
     chest.array[15:45, 20:50, 10:] = TISSUE
     depth = lung_depth_mm(chest, chest, no_label(chest))
     assert np.count_nonzero(depth < 0) < 60  # of the airway, and below it
-    assert np.count_nonzero(depth > 0) == pytest.approx(30 * 30 * 38, rel=0.02)
+    in_lung, in_recess = (
+        np.count_nonzero(depth[..., part] > 0) for part in (slice(10, None), slice(10))
+    )
+    assert in_lung == pytest.approx(30 * 30 * 30, rel=0.02)
+    assert in_recess == pytest.approx((30**2 - 22**2) * 8, rel=0.02)
 
 
 def test_the_lungs_of_a_phantom(phantoms):

@@ -26,7 +26,11 @@ SHALLOW = [  # fluid, and less dense
     "augmentation.transforms.1.thickness_mm=[3,60]",
     "augmentation.transforms.1.fluid_hu=[6,12]",
 ]
-FOCAL = ["augmentation.transforms.3.diffuse=0"]  # parts of organs, no whole ones
+FEWER = ["augmentation.transforms.3.prob=0.3", "augmentation.transforms.3.diffuse=0.5"]
+FOCAL = [  # parts of organs, no whole ones
+    "augmentation.transforms.3.prob=0.3",
+    "augmentation.transforms.3.diffuse=0",
+]
 LOW = [  # 10 cm of the chest, not 19
     *SHALLOW,
     "augmentation.transforms.3.prob=0",
@@ -41,6 +45,8 @@ VARIANTS: dict[str, list[str]] = {
     "focal": FOCAL,
     "focal_shallow": [*SHALLOW, *FOCAL],
     "shallow": SHALLOW,
+    "shallow_fewer": [*SHALLOW, *FEWER],
+    "fewer_hypodensity": FEWER,
     "low": LOW,
     "low_coarse_half": [*LOW, "coarse_until=0.5"],
     "low_fine_trusting": [*LOW, "coarse_until=0", "dataset.doubt_mm=null"],
@@ -49,10 +55,6 @@ VARIANTS: dict[str, list[str]] = {
     "no_consolidations": ["augmentation.transforms.0.prob=0"],
     "no_other_fluid": ["augmentation.transforms.2.prob=0"],
     "no_hypodensity": ["augmentation.transforms.3.prob=0"],
-    "more_hypodensity": [
-        "augmentation.transforms.3.prob=0.6",
-        "augmentation.transforms.3.diffuse=0.7",
-    ],
     "no_enhancement": ["augmentation.transforms.6.prob=0"],
     "wider_turns": [
         "augmentation.transforms.5.rotate_range=[0.2,0.2,0.35]",

@@ -9,7 +9,7 @@ import torch
 from monai.transforms import RandomizableTransform
 from torch import Tensor
 
-from pleural.augmentation.painting import box_of, difference, noise, uneven, value
+from pleural.augmentation.painting import box_of, noise, noise_sd, uneven, value
 from pleural.prepared import Sample
 
 # By eye, on scans with real ones.
@@ -38,7 +38,7 @@ class RandEffusion(RandomizableTransform):
         window_hu: what -1 and 1 of the image stand for.
         thickness_mm: least and greatest depth of the fluid; as likely to be halved as doubled.
         fluid_hu: mean and standard deviation, between effusions, of its HU.
-        noise_hu: least and greatest standard deviation of HU within one.
+        noise: least and greatest standard deviation within one, as a share of the scan's own.
         rim_mm: greatest width of compressed lung.
     """
 
@@ -48,14 +48,14 @@ class RandEffusion(RandomizableTransform):
         window_hu: Sequence[float],
         thickness_mm: Sequence[float],
         fluid_hu: Sequence[float],
-        noise_hu: Sequence[float],
+        noise: Sequence[float],
         rim_mm: float,
     ) -> None:
         super().__init__(prob)
         self.window_hu = window_hu
         self.thickness_mm = np.array(thickness_mm)
         self.fluid_hu = fluid_hu
-        self.noise_hu = noise_hu
+        self.noise = noise
         self.rim_mm = rim_mm
 
     def __call__(self, sample: Sample) -> Sample:
@@ -68,19 +68,20 @@ class RandEffusion(RandomizableTransform):
         box = box_of(depth_mm > 0)  # a fraction of the patch
         image, label = sample["image"].clone(), sample["label"].clone()
         spacing_mm = [float(mm) for mm in sample["spacing_mm"]]
-        image[0][box], share = self._poured(image[0][box], depth_mm[box].clamp(min=0), spacing_mm)
+        depth_mm = depth_mm[box].clamp(min=0)
+        sd = noise_sd(image[0], self.window_hu) * self.R.uniform(*self.noise)
+        image[0][box], share = self._poured(image[0][box], depth_mm, spacing_mm, sd)
         before = label[0][box]  # which may be unknown
         label[0][box] = torch.where(share > 0, torch.maximum(before, share), before)
         return {**sample, "image": image, "label": label}
 
     def _poured(
-        self, image: Tensor, depth_mm: Tensor, spacing_mm: Sequence[float]
+        self, image: Tensor, depth_mm: Tensor, spacing_mm: Sequence[float], sd: float
     ) -> tuple[Tensor, Tensor]:
         """The image with fluid, and the share of each voxel that is fluid."""
         surface_mm = self._surface_mm(depth_mm > 0, spacing_mm)
         share = ((surface_mm - depth_mm) / spacing_mm[0] + 0.5).clamp(0, 1) * (depth_mm > 0)
         mean = value(self.R.normal(*self.fluid_hu), self.window_hu)
-        sd = difference(self.R.uniform(*self.noise_hu), self.window_hu)
         fluid = mean + noise(self.R, image.shape, sd)
         return torch.lerp(self._compressed(image, depth_mm, surface_mm), fluid, share), share
 
@@ -93,7 +94,7 @@ class RandEffusion(RandomizableTransform):
         height_mm = (torch.arange(n_y)[:, None] - lowest) * spacing_mm[1]
         along = self._along(in_slice.any(dim=0), spacing_mm[2])
         if self.R.random() < LEVEL_SHARE:
-            return torch.where((height_mm < thickness) & (along > 0.5), torch.inf, 0.0)
+            return torch.where(height_mm < thickness * along, torch.inf, 0.0)
         top_mm = thickness + self.R.uniform(*HIGHER_MM)
         thinner = (1 - height_mm / top_mm).clamp(0, 1) ** self.R.uniform(*THINNING)
         waves = 1 + UNEVEN * uneven(self.R, (n_y, n_z), UNEVEN_VOXELS)

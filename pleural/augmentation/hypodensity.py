@@ -48,10 +48,10 @@ class RandHypodensity(RandTissue):
         window_hu: Sequence[float],
         radius_mm: Sequence[float],
         tissue_hu: Sequence[float],
-        noise_hu: Sequence[float],
+        noise: Sequence[float],
         diffuse: float,
     ) -> None:
-        super().__init__(prob, window_hu, radius_mm, tissue_hu, noise_hu)
+        super().__init__(prob, window_hu, radius_mm, tissue_hu, noise)
         self.diffuse = diffuse
 
     def __call__(self, sample: Sample) -> Sample:

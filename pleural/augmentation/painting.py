@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.transforms import RandomizableTransform
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool3d, interpolate
 
 from pleural.prepared import Sample
 
@@ -18,6 +18,12 @@ REACH = 1.7  # of a blob's radius, beyond which nothing of it is left
 LOBED = 0.35  # standard deviation of its radius, as a share of it
 STRETCHED = 0.4  # log of the greatest factor on an axis
 MOTTLED_HU = (0.0, 20.0)  # unevenness of tissue
+
+IN_PLANE = 0.268  # share of a neighbour's noise: a correlation of 0.25
+SOFT_HU = (0.0, 150.0)
+LEAST_VOXELS = 1000
+TYPICAL_NOISE_HU = 18.0  # median of seven scans
+MEDIAN_DIFFERENCE = 0.563  # of noise of standard deviation 1 from the mean of 3 x 3 neighbours
 
 
 def value(hu: float, window_hu: Sequence[float]) -> float:
@@ -32,16 +38,32 @@ def difference(hu: float, window_hu: Sequence[float]) -> float:
 
 
 def noise(random: np.random.RandomState, shape: Sequence[int], sd: float) -> Tensor:
-    """Of standard deviation ``sd``; each voxel shares half of it with its neighbours in plane.
+    """Of standard deviation ``sd``, correlated between neighbours by 0.25 in plane, 0.5 along Z.
 
-    So does the noise of a scan that was brought to 2 mm. White noise would give away what was
+    As is that of scans brought to 2 mm, by their soft tissue. White noise would give away what was
     painted.
     """
     generator = torch.Generator().manual_seed(int(random.randint(2**31)))
     n_x, n_y, n_z = shape
-    white = torch.randn((n_x + 1, n_y + 1, n_z), generator=generator)
-    along_x = white[1:] + white[:-1]
-    return (along_x[:, 1:] + along_x[:, :-1]) * (sd / 2)
+    white = torch.randn((n_x + 1, n_y + 1, n_z + 1), generator=generator)
+    along_x = white[1:] + IN_PLANE * white[:-1]
+    along_y = along_x[:, 1:] + IN_PLANE * along_x[:, :-1]
+    return (along_y[..., 1:] + along_y[..., :-1]) * (sd / (1 + IN_PLANE**2) / math.sqrt(2))
+
+
+def noise_sd(image: Tensor, window_hu: Sequence[float]) -> float:
+    """Standard deviation of such noise in the soft tissue of ``image``, ``(X, Y, Z)``.
+
+    From what the values of one slice in four differ from their neighbours'; a typical one where
+    there is too little soft tissue.
+    """
+    slices = image[None, ..., ::4]
+    smooth = avg_pool3d(slices, (3, 3, 1), stride=1, padding=(1, 1, 0))
+    low, high = (value(hu, window_hu) for hu in SOFT_HU)
+    differences = (slices - smooth)[(smooth > low) & (smooth < high)].abs()
+    if differences.numel() < LEAST_VOXELS:
+        return difference(TYPICAL_NOISE_HU, window_hu)
+    return float(differences.median()) / MEDIAN_DIFFERENCE
 
 
 def uneven(random: np.random.RandomState, shape: Sequence[int], step: Iterable[float]) -> Tensor:
@@ -123,7 +145,7 @@ class RandTissue(RandomizableTransform):
         window_hu: what -1 and 1 of the image stand for.
         radius_mm: least and greatest; as likely to be halved as doubled.
         tissue_hu: least and greatest mean HU.
-        noise_hu: least and greatest standard deviation of HU within one.
+        noise: least and greatest standard deviation within one, as a share of the scan's own.
     """
 
     blur_mm: tuple[float, float]  # from nothing to all of it
@@ -134,13 +156,13 @@ class RandTissue(RandomizableTransform):
         window_hu: Sequence[float],
         radius_mm: Sequence[float],
         tissue_hu: Sequence[float],
-        noise_hu: Sequence[float],
+        noise: Sequence[float],
     ) -> None:
         super().__init__(prob)
         self.window_hu = window_hu
         self.radius_mm = radius_mm
         self.tissue_hu = tissue_hu
-        self.noise_hu = noise_hu
+        self.noise = noise
 
     def __call__(self, sample: Sample) -> Sample:
         self.randomize(None)
@@ -152,8 +174,8 @@ class RandTissue(RandomizableTransform):
             return sample
         inside = self.shaped(painted)
         share = (inside * (painted.radius_mm / self.R.uniform(*self.blur_mm)) + 0.5).clamp(0, 1)
-        tissue = self._tissue(painted)
         image = sample["image"].clone()
+        tissue = self._tissue(painted, noise_sd(image[0], self.window_hu))
         part = image[0][painted.box]
         image[0][painted.box] = torch.lerp(part, self.over(part, tissue), share * room[painted.box])
         return {**sample, "image": image}
@@ -170,10 +192,9 @@ class RandTissue(RandomizableTransform):
         """What is seen where all of a voxel of ``part`` is painted."""
         return tissue
 
-    def _tissue(self, painted: Blob) -> Tensor:
+    def _tissue(self, painted: Blob, own_sd: float) -> Tensor:
         shape = painted.inside.shape
         mean = value(self.R.uniform(*self.tissue_hu), self.window_hu)
         unevenness = difference(self.R.uniform(*MOTTLED_HU), self.window_hu)
-        sd = difference(self.R.uniform(*self.noise_hu), self.window_hu)
-        tissue = mean + noise(self.R, shape, sd)
+        tissue = mean + noise(self.R, shape, own_sd * self.R.uniform(*self.noise))
         return tissue + unevenness * uneven(self.R, shape, painted.radii / 3)
