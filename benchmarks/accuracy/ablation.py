@@ -43,7 +43,7 @@ VARIANTS: dict[str, list[str]] = {
     "fine_throughout": ["coarse_until=0"],
     "coarse_half": ["coarse_until=0.5"],
     "focal": FOCAL,
-    "focal_shallow": [*SHALLOW, *FOCAL],
+    "shallow_focal": [*SHALLOW, *FOCAL],
     "shallow": SHALLOW,
     "shallow_fewer": [*SHALLOW, *FEWER],
     "fewer_hypodensity": FEWER,
