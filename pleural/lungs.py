@@ -60,7 +60,7 @@ def lung_depth_mm(scan: Volume, prepared: Volume, label: np.ndarray) -> np.ndarr
             box = (*box[:2], slice(None))  # head and feet of the scan itself
             lung = _filled(air[half][box], prepared.spacing_mm) & ~dense[half][box]
             below = _below(lung, prepared.spacing_mm[2])
-            inside = (below & (lung | ~bone[half][box])) & (label[half][box] < 0.5)
+            inside = below & (lung | ~bone[half][box]) & (label[half][box] < 0.5)
             inside_mm = _depth_mm(inside, prepared.spacing_mm)
             open_to_fluid = lung | _near_sides(lung, prepared.spacing_mm)
             depth[half][box] = side * np.where(open_to_fluid, inside_mm, 0)

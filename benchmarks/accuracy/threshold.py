@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -26,16 +27,14 @@ from pleural.segmenter import CERTAIN, Segmenter
 from pleural.trained import runs_in
 from pleural.volume import Volume
 
-Choice = tuple[float, float]  # threshold, least mL of a part
 
-
-def kept(probability: Volume, threshold: float, least_ml: float) -> Volume:
-    """As 0 and 1: what reaches the threshold, without its parts smaller than ``least_ml``."""
-    mask = probability.array >= threshold * CERTAIN
-    parts, n_parts = ndimage.label(mask)
-    large = np.bincount(parts.ravel(), minlength=n_parts + 1) * probability.voxel_ml >= least_ml
-    large[0] = False
-    return probability.with_array(large[parts].astype(np.uint8))
+def kept(probability: Volume, threshold: float, least_ml: Sequence[float]) -> Iterator[Volume]:
+    """As 0 and 1: what reaches the threshold, without parts smaller than each of ``least_ml``."""
+    parts, n_parts = ndimage.label(probability.array >= threshold * CERTAIN)
+    parts_ml = np.bincount(parts.ravel(), minlength=n_parts + 1) * probability.voxel_ml
+    parts_ml[0] = -1  # all that does not reach it
+    for least in least_ml:
+        yield probability.with_array((parts_ml >= least)[parts].astype(np.uint8))
 
 
 def judged(prediction: Volume, reference: Volume) -> tuple[float, float, float]:
@@ -55,7 +54,6 @@ def main() -> None:
     parser.add_argument("--least-ml", type=float, nargs="+", default=[0, 0.5, 1, 2, 5])
     options = parser.parse_args()
     cases = {case.name: case for case in Plethora(options.root).cases()}
-    choices: list[Choice] = [*product(options.thresholds, options.least_ml)]
     found: dict[str, list[tuple[float, float, float]]] = {}
     for run in runs_in(options.runs):
         segmenter = Segmenter([run.load()])
@@ -63,12 +61,16 @@ def main() -> None:
             scan, reference = case.load()
             assert reference is not None
             probability = segmenter.segment(scan).probability
-            found[case.name] = [judged(kept(probability, *c), reference) for c in choices]
+            found[case.name] = [
+                judged(prediction, reference)
+                for threshold in options.thresholds
+                for prediction in kept(probability, threshold, options.least_ml)
+            ]
             print(f"{case.name}: done", file=sys.stderr, flush=True)
     good = [name for name in found if name not in POOR_MASKS]
     print("| threshold | least mL | Dice | median volume error | mL beyond, worst |")
     print("|---|---|---|---|---|")
-    for i, (threshold, least_ml) in enumerate(choices):
+    for i, (threshold, least_ml) in enumerate(product(options.thresholds, options.least_ml)):
         overlap, error, _ = np.array([found[name][i] for name in good]).T
         beyond = {name: own[i][2] for name, own in found.items()}
         worst = max(beyond, key=lambda name: beyond[name])

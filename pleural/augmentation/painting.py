@@ -22,7 +22,7 @@ MOTTLED_HU = (0.0, 20.0)  # unevenness of tissue
 IN_PLANE = 0.268  # share of a neighbour's noise: a correlation of 0.25
 SOFT_HU = (0.0, 150.0)
 LEAST_VOXELS = 1000
-TYPICAL_NOISE_HU = 18.0  # median of seven scans
+TYPICAL_NOISE_HU = 18.0  # seven scans have 18 to 24
 MEDIAN_DIFFERENCE = 0.563  # of noise of standard deviation 1 from the mean of 3 x 3 neighbours
 
 
