@@ -10,23 +10,30 @@ from scipy import ndimage
 from torch import Tensor, from_numpy
 from torch.nn.functional import avg_pool3d, max_pool3d
 
-from pleural.augmentation.painting import RandTissue, cell_of, difference, repeated, value
+from pleural.augmentation.painting import (
+    RandTissue,
+    box_of,
+    cell_of,
+    difference,
+    repeated,
+    value,
+)
 from pleural.prepared import Sample
 
-SOFT_HU = (10.0, 250.0)  # organs and muscle, with contrast medium or without
+ORGAN_HU = (10.0, 250.0)  # organs and muscle, with contrast medium or without
 CELL_MM = 8.0  # what is at least three of these thick is an organ, or a large muscle
 BLOOD_ABOVE_HU = 140.0  # with contrast medium
 ALIKE_HU = 30.0  # as far as the density of one organ varies from cell to cell
 DARKER_HU = 40.0  # than its organ a voxel is another tissue's
+NEIGHBOURS = ((3, 3, 1), 1, (1, 1, 0))  # in plane: size, stride and padding of a pool
 
 
 class Organs(NamedTuple):
-    """Each ``(1, X, Y, Z)``, of cells; but ``smooth`` and ``room``, of voxels, ``(X, Y, Z)``."""
+    """Each ``(1, X, Y, Z)``, of cells of ``cell`` voxels."""
 
-    cells: Tensor  # mean of their voxels
+    cell: list[int]
+    means: Tensor
     middles: Tensor  # those with soft ones all about
-    smooth: Tensor  # mean of a voxel and its neighbours in plane
-    room: Tensor  # what may be changed
 
 
 class RandHypodensity(RandTissue):
@@ -62,42 +69,67 @@ class RandHypodensity(RandTissue):
 
     def places(self, sample: Sample) -> tuple[Tensor, Tensor]:
         organs = self._organs(sample)
-        cell = cell_of(CELL_MM, sample["spacing_mm"])
-        organ = repeated(organs.middles, cell, organs.room.shape)
-        reach = repeated(_reach(organs.middles), cell, organs.room.shape)
-        return organ & organs.room, reach & organs.room
+        image, label = sample["image"], sample["label"]
+        room = self._room(image, _smooth(image), label)
+        organ = repeated(organs.middles, organs.cell, room.shape)
+        reach = repeated(_reach(organs.middles), organs.cell, room.shape)
+        return organ & room, reach & room
 
     def _darkened(self, sample: Sample) -> Sample:
         organs = self._organs(sample)
-        no_blood = organs.cells[0] < value(BLOOD_ABOVE_HU, self.window_hu)
+        no_blood = organs.means[0] < value(BLOOD_ABOVE_HU, self.window_hu)
         middles = (organs.middles[0] & no_blood).numpy()
         if not middles.any():
             return sample
         start = np.unravel_index(self.R.choice(np.flatnonzero(middles)), middles.shape)
-        before = float(organs.cells[0][start])
-        alike = (organs.cells[0] - before).abs() < difference(ALIKE_HU, self.window_hu)
+        before = float(organs.means[0][start])
+        alike = (organs.means[0] - before).abs() < difference(ALIKE_HU, self.window_hu)
         parts, _ = ndimage.label(middles & alike.numpy())
-        of_organ = from_numpy(parts == parts[start])[None]
-        cell = cell_of(CELL_MM, sample["spacing_mm"])
-        reach = repeated(_reach(of_organ), cell, organs.room.shape)
-        same = organs.smooth > before - difference(DARKER_HU, self.window_hu)
-        same = max_pool3d(same[None].float(), (3, 3, 1), stride=1, padding=(1, 1, 0))[0] > 0
-        where = reach & organs.room & same
+        reach = _reach(from_numpy(parts == parts[start])[None])
+        organ = repeated(reach, organs.cell, sample["image"].shape[1:])
+        box = _box_about(organ)
+        where = organ[box[1:]] & self._same_tissue(
+            sample["image"][box], sample["label"][box], before
+        )
         image = sample["image"].clone()
-        image[0][where] += value(self.R.uniform(*self.tissue_hu), self.window_hu) - before
+        image[box][0][where] += value(self.R.uniform(*self.tissue_hu), self.window_hu) - before
         return {**sample, "image": image}
 
     def _organs(self, sample: Sample) -> Organs:
-        low, high = (value(hu, self.window_hu) for hu in SOFT_HU)
-        image = sample["image"]
-        cells = avg_pool3d(image, cell_of(CELL_MM, sample["spacing_mm"]), ceil_mode=True)
-        soft = ((cells > low) & (cells < high)).float()
-        middles = -max_pool3d(-soft, 3, stride=1, padding=1) > 0
-        smooth = avg_pool3d(image, (3, 3, 1), stride=1, padding=(1, 1, 0))[0]
-        room = (smooth > low) & (image[0] < high) & (sample["label"][0] == 0)
-        return Organs(cells, middles, smooth, room)
+        cell = cell_of(CELL_MM, sample["spacing_mm"])
+        means = avg_pool3d(sample["image"], cell, ceil_mode=True)
+        low, high = self._soft
+        soft = ((means > low) & (means < high)).float()
+        return Organs(cell, means, -max_pool3d(-soft, 3, stride=1, padding=1) > 0)
+
+    def _same_tissue(self, image: Tensor, label: Tensor, mean: float) -> Tensor:
+        """``(X, Y, Z)``: what is not much darker than ``mean``, or beside such."""
+        smooth = _smooth(image)
+        same = smooth > mean - difference(DARKER_HU, self.window_hu)
+        beside = max_pool3d(same.float(), *NEIGHBOURS)[0] > 0
+        return self._room(image, smooth, label) & beside
+
+    def _room(self, image: Tensor, smooth: Tensor, label: Tensor) -> Tensor:
+        """``(X, Y, Z)``: what may be changed."""
+        low, high = self._soft
+        return (smooth[0] > low) & (image[0] < high) & (label[0] == 0)
+
+    @property
+    def _soft(self) -> list[float]:
+        return [value(hu, self.window_hu) for hu in ORGAN_HU]
+
+
+def _smooth(image: Tensor) -> Tensor:
+    """Mean of a voxel and its neighbours in plane."""
+    return avg_pool3d(image, *NEIGHBOURS)
 
 
 def _reach(middles: Tensor) -> Tensor:
     """And a cell more than there is soft about them: up to the organ's surface."""
     return max_pool3d(middles.float(), 5, stride=1, padding=2) > 0
+
+
+def _box_about(organ: Tensor) -> tuple[slice, ...]:
+    """Of ``(1, X, Y, Z)``: all of the organ and the two neighbours on each side that count."""
+    x, y, z = box_of(organ)
+    return (slice(None), *(slice(max(0, s.start - 2), s.stop + 2) for s in (x, y)), z)
