@@ -19,7 +19,7 @@ from monai.transforms import (
     CastToTyped,
     Compose,
     RandCropByPosNegLabeld,
-    RandSpatialCropd,
+    Randomizable,
     Transform,
 )
 from scipy import ndimage
@@ -132,9 +132,9 @@ class Patches:
             bg_indices_key="background",
         )
         as_float = CastToTyped(keys=CUT, dtype=torch.float32)
-        cut = RandSpatialCropd(keys=["image", "label"], roi_size=self.patch_size)
         doubt = [] if self.doubt_mm is None else [_Doubt(training, self.doubt_mm)]
-        steps = [prepare, *doubt, crop, as_float, augmentation, _fed, cut, self._of_patch_size]
+        place = _Place(self.patch_size)
+        steps = [prepare, *doubt, crop, as_float, place, augmentation, _patch, self._of_patch_size]
         patches = self._dataset(training, Compose(steps))
         volumes = self._dataset(validation, Compose([prepare, _fed]))
         prepare.raise_findings(len(training) + len(validation))
@@ -208,6 +208,21 @@ class _Collected(Transform):
             )
 
 
+class _Place(Randomizable, Transform):
+    """Draws where in what is augmented the patch lies, so that turns need to make no more of it."""
+
+    def __init__(self, patch_size: Sequence[int]) -> None:
+        self.patch_size = patch_size
+
+    def __call__(self, sample: Sample) -> Sample:
+        starts = [
+            self.R.randint(max(0, n - size) + 1)
+            for n, size in zip(sample["image"].shape[1:], self.patch_size, strict=True)
+        ]
+        patch = (slice(s, s + n) for s, n in zip(starts, self.patch_size, strict=True))
+        return {**sample, "patch": (*patch,)}
+
+
 class _Doubt(Transform):
     """What lies about distrusted masks is unknown, and no patch is centred on them.
 
@@ -250,6 +265,11 @@ class _Doubt(Transform):
 def _start_worker(_: int) -> None:
     """Plain tensors, where the process was not forked."""
     monai.data.set_track_meta(False)
+
+
+def _patch(sample: Sample) -> Sample:
+    patch = (slice(None), *sample["patch"])
+    return {key: value if key == "name" else value[patch] for key, value in _fed(sample).items()}
 
 
 def _fed(sample: Sample) -> Sample:

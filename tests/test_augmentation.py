@@ -53,6 +53,14 @@ def test_the_grid_is_that_of_scipy(sample):
     np.testing.assert_allclose(moved[0, 0], expected, atol=1e-4)
 
 
+def test_of_a_part_that_is_cut_only_that_part_is_made(sample):
+    part = (slice(3, 15), slice(0, 9), slice(5, 12))
+    moved, whole = affine()({**sample, "patch": part}), affine()(sample)
+    for key in ("image", "label"):
+        torch.testing.assert_close(moved[key], whole[key][(slice(None), *part)])
+    assert moved["image"][(slice(None), *moved["patch"])].shape == (1, 12, 9, 7)
+
+
 def test_turns_are_turns_in_millimetres():
     flat = np.zeros((40, 40, 40), np.float32)
     flat[:, 18:22] = 1  # a slab that lies level
