@@ -221,6 +221,27 @@ def test_compressed_lung_is_no_effusion(chest):
     assert any(dense_lung(effusion(seed)(chest), chest).any() for seed in range(20))
 
 
+def test_deep_fluid_compresses_more_of_a_lung(chest):
+    def wide(seed, mm):
+        poured = effusion(seed, thickness_mm=(mm, mm))(chest)
+        return dense_lung(poured, chest)[0, 30].sum(dim=0).max()  # above the lowest point
+
+    shallow, deep = (np.mean([wide(seed, mm) for seed in range(40)]) for mm in (3, 30))
+    assert 0 < 1.5 * shallow < deep
+
+
+def test_compressed_lung_is_as_noisy_as_the_scan(chest):
+    own = noise(np.random.RandomState(0), chest["image"].shape[1:], 0.03)
+    noisy = {**chest, "image": chest["image"] + own}
+    rough = []
+    for seed in range(20):
+        poured = effusion(seed, rim_mm=40)(noisy)
+        values = poured["image"][dense_lung(poured, noisy)]
+        rough += [float(values.std())] if len(values) > 500 else []
+    assert len(rough) > 3
+    assert min(rough) > 0.02
+
+
 def test_without_a_rim_no_lung_is_compressed(chest):
     for seed in range(20):
         poured = effusion(seed, rim_mm=0)(chest)

@@ -41,7 +41,7 @@ VARIANTS: dict[str, list[str]] = {
     "default": [],
     "trusting": ["dataset.doubt_mm=null"],
     "fine_throughout": ["coarse_until=0"],
-    "coarse_half": ["coarse_until=0.5"],
+    "coarse_for_longer": ["coarse_until=0.75"],
     "focal": FOCAL,
     "shallow_focal": [*SHALLOW, *FOCAL],
     "shallow": SHALLOW,

@@ -9,7 +9,14 @@ import torch
 from monai.transforms import RandomizableTransform
 from torch import Tensor
 
-from pleural.augmentation.painting import box_of, noise, noise_sd, uneven, value
+from pleural.augmentation.painting import (
+    box_of,
+    mottled,
+    noise,
+    noise_sd,
+    uneven,
+    value,
+)
 from pleural.prepared import Sample
 
 # By eye, on scans with real ones.
@@ -21,7 +28,12 @@ UNEVEN_VOXELS = (12, 8)
 AT_BASE_SHARE = 0.6  # fill the lowest recess, where fluid gathers first
 LENGTH_MM = (40.0, 300.0)
 ENDS_MM = 25.0  # over which they thin out towards head and feet
+COMPRESSED_SHARE = 0.5  # have compressed lung beside them
 COMPRESSED_HU = (-250.0, 80.0)
+DEEP_MM = 40.0  # fluid as deep as this compresses twice as much of a lung
+MOTTLED_MM = 15.0
+EDGE_MM = 1.0
+BLURRED = (0.1, 1.0)  # share of the compressed lung's width over which it gives way to air
 
 
 class RandEffusion(RandomizableTransform):
@@ -39,7 +51,7 @@ class RandEffusion(RandomizableTransform):
         thickness_mm: least and greatest depth of the fluid; as likely to be halved as doubled.
         fluid_hu: mean and standard deviation, between effusions, of its HU.
         noise: least and greatest standard deviation within one, as a share of the scan's own.
-        rim_mm: greatest width of compressed lung.
+        rim_mm: greatest width of compressed lung beside thin fluid; twice that at 40 mm of fluid.
     """
 
     def __init__(
@@ -79,26 +91,34 @@ class RandEffusion(RandomizableTransform):
         self, image: Tensor, depth_mm: Tensor, spacing_mm: Sequence[float], sd: float
     ) -> tuple[Tensor, Tensor]:
         """The image with fluid, and the share of each voxel that is fluid."""
-        surface_mm = self._surface_mm(depth_mm > 0, spacing_mm)
-        share = ((surface_mm - depth_mm) / spacing_mm[0] + 0.5).clamp(0, 1) * (depth_mm > 0)
+        thickness = np.exp(self.R.uniform(*np.log(self.thickness_mm)))
+        inside_mm, extent = self._shape(depth_mm, spacing_mm, thickness)
+        share = (inside_mm / spacing_mm[0] + 0.5).clamp(0, 1) * (depth_mm > 0)
         mean = value(self.R.normal(*self.fluid_hu), self.window_hu)
         fluid = mean + noise(self.R, image.shape, sd)
-        return torch.lerp(self._compressed(image, depth_mm, surface_mm), fluid, share), share
+        if self.R.random() < COMPRESSED_SHARE:
+            width_mm = self.R.uniform(0, self.rim_mm * (1 + thickness / DEEP_MM))
+            beyond_mm = (inside_mm + width_mm * extent) * (depth_mm > 0)
+            image = self._compressed(image, beyond_mm, width_mm, spacing_mm, sd)
+        return torch.lerp(image, fluid, share), share
 
-    def _surface_mm(self, lung: Tensor, spacing_mm: Sequence[float]) -> Tensor:
-        """``(Y, Z)``: the depth in the lung to which fluid stands, by height and slice."""
+    def _shape(
+        self, depth_mm: Tensor, spacing_mm: Sequence[float], thickness: float
+    ) -> tuple[Tensor, Tensor]:
+        """How far inside the fluid each voxel lies, and its extent, ``(Y, Z)``, 1 where deepest."""
+        lung = depth_mm > 0
         _, n_y, n_z = lung.shape
-        thickness = np.exp(self.R.uniform(*np.log(self.thickness_mm)))
         in_slice = lung.any(dim=0)
         lowest = in_slice.float().argmax(dim=0)
-        height_mm = (torch.arange(n_y)[:, None] - lowest) * spacing_mm[1]
+        height_mm = (torch.arange(n_y)[:, None] - lowest + 0.5) * spacing_mm[1]
         along = self._along(in_slice.any(dim=0), spacing_mm[2])
         if self.R.random() < LEVEL_SHARE:
-            return torch.where(height_mm < thickness * along, torch.inf, 0.0)
+            return (thickness * along - height_mm).expand_as(depth_mm), along.expand(n_y, n_z)
         top_mm = thickness + self.R.uniform(*HIGHER_MM)
         thinner = (1 - height_mm / top_mm).clamp(0, 1) ** self.R.uniform(*THINNING)
         waves = 1 + UNEVEN * uneven(self.R, (n_y, n_z), UNEVEN_VOXELS)
-        return thickness * thinner * along * waves
+        extent = (thinner * along * waves).clamp(min=0)
+        return thickness * extent - depth_mm, extent
 
     def _along(self, slices: Tensor, slice_mm: float) -> Tensor:
         """``(Z,)``, 0 to 1: the slices that the fluid reaches, thinning out at both ends."""
@@ -111,13 +131,17 @@ class RandEffusion(RandomizableTransform):
         z_mm = torch.arange(len(slices)) * slice_mm
         return torch.minimum(z_mm - start, stop - z_mm).div(ENDS_MM).clamp(0, 1)
 
-    def _compressed(self, image: Tensor, depth_mm: Tensor, surface_mm: Tensor) -> Tensor:
-        """Denser lung, half of the time, for some millimetres beyond the fluid."""
-        width = self.R.uniform(0, self.rim_mm)
-        density = value(self.R.uniform(*COMPRESSED_HU), self.window_hu)
-        if self.R.random() < 0.5 or width == 0:
-            return image
-        share = ((surface_mm + width - depth_mm) / width).clamp(0, 1)
-        return torch.lerp(
-            image, image.clamp(min=density), share * (surface_mm > 0) * (depth_mm > 0)
-        )
+    def _compressed(
+        self,
+        image: Tensor,
+        beyond_mm: Tensor,
+        width_mm: float,
+        spacing_mm: Sequence[float],
+        sd: float,
+    ) -> Tensor:
+        """Denser lung, with its vessels, where ``beyond_mm`` is above 0."""
+        blurred_mm = max(width_mm * self.R.uniform(*BLURRED), EDGE_MM)
+        mean_hu = self.R.uniform(*COMPRESSED_HU)
+        step = [MOTTLED_MM / mm for mm in spacing_mm]
+        tissue = mottled(self.R, image.shape, mean_hu, sd, step, self.window_hu)
+        return torch.lerp(image, image.maximum(tissue), (beyond_mm / blurred_mm).clamp(0, 1))

@@ -74,6 +74,20 @@ def uneven(random: np.random.RandomState, shape: Sequence[int], step: Iterable[f
     return interpolate(drawn, tuple(shape), mode=mode, align_corners=True)[0, 0]
 
 
+def mottled(
+    random: np.random.RandomState,
+    shape: Sequence[int],
+    mean_hu: float,
+    sd: float,
+    step: Iterable[float],
+    window_hu: Sequence[float],
+) -> Tensor:
+    """Tissue with noise of ``sd``, its density a little other some ``step`` voxels apart."""
+    unevenness = difference(random.uniform(*MOTTLED_HU), window_hu)
+    tissue = value(mean_hu, window_hu) + noise(random, shape, sd)
+    return tissue + unevenness * uneven(random, shape, step)
+
+
 def cell_of(edge_mm: float, spacing_mm: Iterable[float]) -> list[int]:
     """Voxels along X, Y and Z of a cube with such an edge, one at least."""
     return [max(1, round(edge_mm / float(mm))) for mm in spacing_mm]
@@ -193,8 +207,7 @@ class RandTissue(RandomizableTransform):
         return tissue
 
     def _tissue(self, painted: Blob, own_sd: float) -> Tensor:
+        mean_hu = self.R.uniform(*self.tissue_hu)
+        sd = own_sd * self.R.uniform(*self.noise)
         shape = painted.inside.shape
-        mean = value(self.R.uniform(*self.tissue_hu), self.window_hu)
-        unevenness = difference(self.R.uniform(*MOTTLED_HU), self.window_hu)
-        tissue = mean + noise(self.R, shape, own_sd * self.R.uniform(*self.noise))
-        return tissue + unevenness * uneven(self.R, shape, painted.radii / 3)
+        return mottled(self.R, shape, mean_hu, sd, painted.radii / 3, self.window_hu)
