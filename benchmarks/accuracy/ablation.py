@@ -53,6 +53,7 @@ VARIANTS: dict[str, list[str]] = {
     "low_fine_trusting": [*LOW, "coarse_until=0", "dataset.doubt_mm=null"],
     "no_effusions": ["poured_share=0"],
     "more_effusions": ["poured_share=0.8"],
+    "more_consolidations": ["augmentation.transforms.0.prob=0.6"],
     "no_consolidations": ["augmentation.transforms.0.prob=0"],
     "no_other_fluid": ["augmentation.transforms.2.prob=0"],
     "no_hypodensity": ["augmentation.transforms.3.prob=0"],
