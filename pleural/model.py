@@ -8,7 +8,7 @@ of MONAI's need no code here: ``conf/model/`` names them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -195,47 +195,6 @@ class DeeplySupervised(nn.Module):
     def forward(self, image: Tensor) -> Tensor | Sequence[Tensor]:
         logits: Tensor = self.net(image)
         return logits.unbind(1) if self.training else logits
-
-
-class Ensemble(nn.Module):
-    """Several networks in one, which differ in how they began and in what they learn from.
-
-    While training, each takes a share of the patches of a batch, so that a step takes no longer
-    than one network's; together they give the mean of their logits (deep ensembles,
-    Lakshminarayanan et al. 2017, arXiv 1612.01474). A batch with fewer patches than networks is
-    seen by all.
-
-    Args:
-        nets: by any name, one at least; of one kind.
-    """
-
-    def __init__(self, nets: Mapping[str, nn.Module]) -> None:
-        super().__init__()
-        self.nets = nn.ModuleList(nets.values())
-        multiples = getattr(self.nets[0], "multiples", None)
-        if multiples is not None:
-            self.multiples = multiples
-
-    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
-        if self.training and len(image) >= len(self.nets):
-            shares = image.tensor_split(len(self.nets))
-            return _of_all(
-                torch.cat, [net(own) for net, own in zip(self.nets, shares, strict=True)]
-            )
-        return _of_all(_mean, [net(image) for net in self.nets])
-
-
-def _of_all(
-    join: Callable[[list[Tensor]], Tensor], logits: Sequence[Tensor | list[Tensor]]
-) -> Tensor | list[Tensor]:
-    """``join`` of what several networks give: of each level, where they give a list of levels."""
-    levels = [[own] if isinstance(own, Tensor) else own for own in logits]
-    joined = [join([*level]) for level in zip(*levels, strict=True)]
-    return joined[0] if isinstance(logits[0], Tensor) else joined
-
-
-def _mean(logits: list[Tensor]) -> Tensor:
-    return torch.stack(logits).mean(dim=0)
 
 
 class InstanceNorm(nn.InstanceNorm3d):

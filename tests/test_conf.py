@@ -29,7 +29,7 @@ COUNTS = {
     "inference": 2,
     "logger": 4,
     "loss": 5,
-    "model": 8,
+    "model": 7,
     "optimizer": 2,
     "preprocess": 2,
     "scheduler": 4,
@@ -161,11 +161,6 @@ def test_a_model_gives_logits_of_the_image_s_shape(tmp_path, option):
     with torch.inference_mode():
         logits = net(torch.zeros(1, 1, *PATCHES["default"]))
     assert logits.shape == (1, 1, *PATCHES["default"])
-
-
-def test_networks_of_an_ensemble_begin_apart(tmp_path):
-    first, second = built(tmp_path, "model", "unet3d_ensemble").nets
-    assert not torch.equal(first.encoder[0][0][0].weight, second.encoder[0][0][0].weight)
 
 
 SHIPPED = [*((option, "default") for option in OPTIONS["model"])]

@@ -8,7 +8,6 @@ from torch import nn
 
 from pleural.model import (
     DeeplySupervised,
-    Ensemble,
     InstanceNorm,
     Padded,
     PReLU,
@@ -51,40 +50,6 @@ def test_deep_supervision_is_a_list_in_training_only():
     assert len(heads) == 2
     torch.testing.assert_close(heads[1], 2 * image)
     torch.testing.assert_close(net.eval()(image), image)
-
-
-class Times(nn.Module):
-    """A network that gives a multiple of the image and, while training, twice that as well."""
-
-    def __init__(self, factor):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, image):
-        logits = self.factor * image
-        return [logits, 2 * logits] if self.training else logits
-
-
-def ensemble(*factors):
-    return Ensemble({str(factor): Times(factor) for factor in factors})
-
-
-def test_each_of_an_ensemble_learns_from_its_own_patches():
-    image = torch.ones(4, 1, 2, 2, 2)
-    finest, coarse = ensemble(1, 3)(image)
-    assert finest[:, 0, 0, 0, 0].tolist() == [1, 1, 3, 3]
-    torch.testing.assert_close(coarse, 2 * finest)
-
-
-def test_an_ensemble_is_the_mean_of_its_networks():
-    image = torch.randn(4, 1, 2, 2, 2)
-    torch.testing.assert_close(ensemble(1, 3).eval()(image), 2 * image)
-
-
-def test_too_few_patches_for_an_ensemble_are_seen_by_all():
-    finest, coarse = ensemble(1, 3)(torch.ones(1, 1, 2, 2, 2))
-    assert (finest == 2).all()
-    assert (coarse == 4).all()
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

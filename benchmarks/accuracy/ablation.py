@@ -37,7 +37,6 @@ LOW = [  # 10 cm of the chest, not 19
     "patch_size=[160,128,32]",
     "dataset.margin=[32,32,8]",
 ]
-LARGER_BATCHES = ["dataset.cases_per_batch=4", "dataset.steps_per_epoch=25"]
 VARIANTS: dict[str, list[str]] = {
     "default": [],
     "trusting": ["dataset.doubt_mm=null"],
@@ -74,8 +73,7 @@ VARIANTS: dict[str, list[str]] = {
     "batch_dice": ["loss.dice_over=batch", "loss.smooth=1e-5"],
     "patch_dice": ["loss.dice_over=patch"],
     "pos_weight_1": ["loss.pos_weight=1"],
-    "ensemble": ["model=unet3d_ensemble", *LARGER_BATCHES],
-    "larger_batches": LARGER_BATCHES,
+    "larger_batches": ["dataset.cases_per_batch=4", "dataset.steps_per_epoch=25"],
     "no_averaging": ["ema_decay=null"],
     "baseline": ["experiment=baseline"],
 }
