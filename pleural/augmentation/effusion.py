@@ -105,18 +105,19 @@ class RandEffusion(RandomizableTransform):
     def _shape(
         self, depth_mm: Tensor, spacing_mm: Sequence[float], thickness: float
     ) -> tuple[Tensor, Tensor]:
-        """How far inside the fluid each voxel lies, and its extent, ``(Y, Z)``, 1 where deepest."""
-        lung = depth_mm > 0
-        _, n_y, n_z = lung.shape
-        in_slice = lung.any(dim=0)
+        """How far inside the fluid each voxel lies, and its extent, 1 where deepest.
+
+        Over ``(X, Y, Z)``, of which axes may be left out where all along them is the same.
+        """
+        in_slice = (depth_mm > 0).any(dim=0)
         lowest = in_slice.float().argmax(dim=0)
-        height_mm = (torch.arange(n_y)[:, None] - lowest + 0.5) * spacing_mm[1]
+        height_mm = (torch.arange(len(in_slice))[:, None] - lowest + 0.5) * spacing_mm[1]
         along = self._along(in_slice.any(dim=0), spacing_mm[2])
         if self.R.random() < LEVEL_SHARE:
-            return (thickness * along - height_mm).expand_as(depth_mm), along.expand(n_y, n_z)
+            return thickness * along - height_mm, along
         top_mm = thickness + self.R.uniform(*HIGHER_MM)
         thinner = (1 - height_mm / top_mm).clamp(0, 1) ** self.R.uniform(*THINNING)
-        waves = 1 + UNEVEN * uneven(self.R, (n_y, n_z), UNEVEN_VOXELS)
+        waves = 1 + UNEVEN * uneven(self.R, in_slice.shape, UNEVEN_VOXELS)
         extent = (thinner * along * waves).clamp(min=0)
         return thickness * extent - depth_mm, extent
 
