@@ -45,6 +45,7 @@ VARIANTS: dict[str, list[str]] = {
     "focal": FOCAL,
     "shallow_focal": [*SHALLOW, *FOCAL],
     "shallow": SHALLOW,
+    "shallow_no_hypodensity": [*SHALLOW, "augmentation.transforms.3.prob=0"],
     "shallow_fewer": [*SHALLOW, *FEWER],
     "fewer_hypodensity": FEWER,
     "low": LOW,
