@@ -31,9 +31,10 @@ FOCAL = [  # parts of organs, no whole ones
     "augmentation.transforms.3.prob=0.3",
     "augmentation.transforms.3.diffuse=0",
 ]
+NO_HYPODENSITY = ["augmentation.transforms.3.prob=0"]
 LOW = [  # 10 cm of the chest, not 19
     *SHALLOW,
-    "augmentation.transforms.3.prob=0",
+    *NO_HYPODENSITY,
     "patch_size=[160,128,32]",
     "dataset.margin=[32,32,8]",
 ]
@@ -45,7 +46,7 @@ VARIANTS: dict[str, list[str]] = {
     "focal": FOCAL,
     "shallow_focal": [*SHALLOW, *FOCAL],
     "shallow": SHALLOW,
-    "shallow_no_hypodensity": [*SHALLOW, "augmentation.transforms.3.prob=0"],
+    "shallow_no_hypodensity": [*SHALLOW, *NO_HYPODENSITY],
     "shallow_fewer": [*SHALLOW, *FEWER],
     "fewer_hypodensity": FEWER,
     "low": LOW,
@@ -56,7 +57,7 @@ VARIANTS: dict[str, list[str]] = {
     "more_consolidations": ["augmentation.transforms.0.prob=0.6"],
     "no_consolidations": ["augmentation.transforms.0.prob=0"],
     "no_other_fluid": ["augmentation.transforms.2.prob=0"],
-    "no_hypodensity": ["augmentation.transforms.3.prob=0"],
+    "no_hypodensity": NO_HYPODENSITY,
     "no_enhancement": ["augmentation.transforms.6.prob=0"],
     "wider_turns": [
         "augmentation.transforms.5.rotate_range=[0.2,0.2,0.35]",
