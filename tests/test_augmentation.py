@@ -372,7 +372,7 @@ def test_the_same_seed_is_the_same_other_fluid(fatty):
 
 @pytest.fixture
 def abdomen():
-    """A liver of 11 cm between fat, a muscle of 16 mm, bone, and some fluid on the liver."""
+    """A liver of 56 mm between fat, a muscle of 8 mm, bone, and some fluid on the liver."""
     image = torch.full((1, 50, 50, 30), -0.1)
     image[0, 10:38, 10:38, 5:25] = 0.11
     image[0, 44:48, :, :] = 0.06
@@ -384,7 +384,7 @@ def abdomen():
         "image": image,
         "label": label,
         "lung_depth_mm": torch.zeros_like(image),
-        "spacing_mm": np.array([4.0, 4.0, 6.0]),
+        "spacing_mm": np.array([2.0, 2.0, 3.0]),
         "name": "kept",
     }
 
@@ -431,15 +431,6 @@ def test_a_diffuse_one_stays_within_an_organ(abdomen):
         shift = (hypodensity(seed, diffuse=1.0)(abdomen)["image"] - abdomen["image"])[0]
         lower, upper = (shift[11:37, 11:33, z].abs().sum() for z in (8, 22))
         assert (lower == 0) != (upper == 0)
-
-
-def test_muscles_are_dark_in_part_and_never_as_a_whole(abdomen):
-    abdomen["image"][:] = -0.1
-    abdomen["image"][0, 40:48] = 0.06  # 32 mm thick
-    dark = hypodensity(diffuse=0.0)(abdomen)["image"]
-    assert (dark != abdomen["image"]).any()
-    for seed in range(10):
-        assert hypodensity(seed, diffuse=1.0)(abdomen) is abdomen
 
 
 @pytest.mark.parametrize("diffuse", [0.0, 1.0])

@@ -22,7 +22,6 @@ from pleural.prepared import Sample
 
 ORGAN_HU = (10.0, 250.0)  # organs and muscle, with contrast medium or without
 CELL_MM = 8.0  # what is at least three of these thick is an organ, or a large muscle
-LARGE_CELLS = 7  # across: 56 mm, a liver, a spleen or a heart
 BLOOD_ABOVE_HU = 140.0  # with contrast medium
 ALIKE_HU = 30.0  # as far as the density of one organ varies from cell to cell
 DARKER_HU = 40.0  # than its organ a voxel is another tissue's
@@ -35,7 +34,6 @@ class Organs(NamedTuple):
     cell: list[int]
     means: Tensor
     middles: Tensor  # those with soft ones all about
-    cores: Tensor  # those deep in a large organ
 
 
 class RandHypodensity(RandTissue):
@@ -43,12 +41,10 @@ class RandHypodensity(RandTissue):
 
     One liver in sixteen has 40 HU or less without contrast medium (Boyce et al. 2010, doi
     10.2214/AJR.09.2590), and so may have fluid. Air, fat, dense bone and effusion stay, and so does
-    the label. Beside few bodies, a network takes such a liver for a litre of effusion. Only what is
-    large is darkened as a whole: muscles as dark as fluid are none of any patient's.
+    the label. Beside few bodies, a network takes such a liver for a litre of effusion.
 
     Args:
-        diffuse: share of them that take a whole organ, with its own texture, vessels and noise; none
-            where no organ is large.
+        diffuse: share of them that take the whole organ, with its own texture, vessels and noise.
     """
 
     blur_mm = (2.0, 20.0)
@@ -83,10 +79,9 @@ class RandHypodensity(RandTissue):
         organs = self._organs(sample)
         no_blood = organs.means[0] < value(BLOOD_ABOVE_HU, self.window_hu)
         middles = (organs.middles[0] & no_blood).numpy()
-        cores = (organs.cores[0] & no_blood).numpy()
-        if not cores.any():
+        if not middles.any():
             return sample
-        start = np.unravel_index(self.R.choice(np.flatnonzero(cores)), cores.shape)
+        start = np.unravel_index(self.R.choice(np.flatnonzero(middles)), middles.shape)
         before = float(organs.means[0][start])
         alike = (organs.means[0] - before).abs() < difference(ALIKE_HU, self.window_hu)
         parts, _ = ndimage.label(middles & alike.numpy())
@@ -105,7 +100,7 @@ class RandHypodensity(RandTissue):
         means = avg_pool3d(sample["image"], cell, ceil_mode=True)
         low, high = self._soft
         soft = ((means > low) & (means < high)).float()
-        return Organs(cell, means, _eroded(soft, 3), _eroded(soft, LARGE_CELLS))
+        return Organs(cell, means, -max_pool3d(-soft, 3, stride=1, padding=1) > 0)
 
     def _same_tissue(self, image: Tensor, label: Tensor, mean: float) -> Tensor:
         """``(X, Y, Z)``: what is not much darker than ``mean``, or beside such."""
@@ -122,11 +117,6 @@ class RandHypodensity(RandTissue):
     @property
     def _soft(self) -> list[float]:
         return [value(hu, self.window_hu) for hu in ORGAN_HU]
-
-
-def _eroded(cells: Tensor, size: int) -> Tensor:
-    """Those with nothing but such in a cube of ``size`` about them."""
-    return -max_pool3d(-cells, size, stride=1, padding=size // 2) > 0
 
 
 def _smooth(image: Tensor) -> Tensor:
