@@ -15,14 +15,16 @@ from traceback import format_exc
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
-from pleural.errors import InputError, missing_package, one_line, root_cause
+from pleural.errors import InputError, listed, missing_package, one_line, root_cause
 from pleural.io.whole import read_json, write_text
-from pleural.settings import digest
+from pleural.settings import differing, digest
 from pleural.sweep import REASON, quoted, short
 
 OmegaConf.register_new_resolver("short", short, replace=True)  # of a sweep's folders
@@ -90,21 +92,54 @@ def _in_process_of_its_own(script: Path, folder: Path) -> float:
     return math.nan if dice is None else float(dice)
 
 
+WEIGHTS = ("best.pt", "last.ckpt")  # in a folder that a training has kept something in
+STARTED = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # by torchrun or srun: how many processes
+
+
 class Place(Callback):
-    """Tells before anything is built that there would be no one folder for the results."""
+    """Tells before anything is built that there would be no one folder for the results.
+
+    Or that there is one which holds a training already: Hydra would write over its configuration.
+    """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        processes = max(int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+        processes = max(int(os.environ.get(name, 1)) for name in STARTED)
         typed = [*config.hydra.overrides.task, *config.hydra.overrides.hydra]
         if processes > 1 and not any(o.startswith(("name=", "hydra.run.dir=")) for o in typed):
             self._refuse(
                 f"{processes} processes were started, and each would write to a folder of its own: "
                 "give them one with name=..."
             )
-        self._try(Path(config.hydra.run.dir))
+        folder = Path(config.hydra.run.dir)
+        if any((folder / name).exists() for name in WEIGHTS):
+            self._spare(folder, config)
+        self._try(folder)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        swept = OverridesParser.create().parse_overrides([*config.hydra.overrides.task])
+        unnamed = config.hydra.job.config.override_dirname.exclude_keys
+        for override in swept:
+            if override.is_sweep_override() and override.key_or_group in unnamed:
+                self._refuse(
+                    f"{override.key_or_group} names no folder, so all jobs of this sweep would "
+                    "write to one: give a command for each value, with a name=... of its own"
+                )
         self._try(Path(config.hydra.sweep.dir))
+
+    def _spare(self, folder: Path, config: DictConfig) -> None:
+        try:
+            record = read_json(folder / "run.json") or {}
+            own = OmegaConf.load(folder / ".hydra" / "config.yaml")
+        except (InputError, OSError, YAMLError) as error:
+            self._refuse(f"{folder} holds a training that cannot be told: {one_line(error)}")
+        assert isinstance(own, DictConfig)
+        if record.get("settings") != digest(config):
+            others = differing(own, config)
+            self._refuse(
+                f"{folder} holds a training with other settings"
+                f"{f' ({listed(others)})' if others else ''}: to go on with it, give it the same; "
+                "else name another folder"
+            )
 
     def _try(self, folder: Path) -> None:
         try:

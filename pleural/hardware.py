@@ -14,6 +14,11 @@ from torch import Tensor, nn
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 
 
+def fastest_device() -> str:
+    """``cuda`` or ``cpu``: Apple's GPUs lack some of what 3D networks and our sums need."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def fastest_precision(accelerator: str = "auto") -> str:
     """Lightning's name of the precision to use: bf16 where the processor computes in it.
 

@@ -81,11 +81,14 @@ def summary(run: RunFolder, kept: str, n_epochs: int, scores: Sequence[Score]) -
             shown = f"{s.dice:.3f}" if s.reference_ml > 0 else "  -  "
             volumes = f"{s.reference_ml:13.1f}  {s.predicted_ml:13.1f}"
             lines.append(f"{s.name:{width}}  {shown}  {volumes}")
-        lines.append(
-            f"mean Dice {mean_dice(scores):.3f} over {len(positive)} validation "
-            f"case{'s' * (len(positive) != 1)} with effusion, on the scans' own grids"
-        )
-        if len(positive) < FEW_PATIENTS:
+        if positive:
+            lines.append(
+                f"mean Dice {mean_dice(scores):.3f} over {len(positive)} validation "
+                f"case{'s' * (len(positive) != 1)} with effusion, on the scans' own grids"
+            )
+        else:
+            lines.append("no validation case has effusion, so there is no mean Dice")
+        if 0 < len(positive) < FEW_PATIENTS:
             lines.append(f"(n = {len(positive)}: too few to tell settings apart by small margins)")
     else:
         lines.append("every case trained, none validated: the last weights are kept as the best")

@@ -235,7 +235,7 @@ class _Worker:
             dicom_seg.write(
                 mask, series, self.folder.seg(name), algorithm=algorithm, version=version
             )
-        except InputError as error:
+        except (InputError, RuntimeError) as error:  # the latter where it reads back otherwise
             print(f"no DICOM SEG: {error}")
             return str(error)
         return None

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import yaml
 
+from pleural.chance import seed_of
 from pleural.errors import InputError, missing_package
 from pleural.io.whole import read_json, write_table, write_text
 from pleural.sweep import quoted
 
 RUN = Path(__file__).parents[1] / "run.py"
 NOT_SHARED = re.compile(r"(task|name|fold|run_dir|debug|hydra)\b")  # of what was typed
+SHARED = "shared"  # of a study: what was typed for all of its trials
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 PLAIN = (int, float, str, type(None))
 WORD = re.compile(r"[A-Za-z_][\w.-]*")
@@ -57,7 +59,8 @@ def search(
         The best trial's mean Dice.
 
     Raises:
-        InputError: a space that is none, no Optuna here, or every trial failed.
+        InputError: a space that is none, no Optuna here, a search that shared other settings in
+            the folder, or every trial failed.
     """
     try:
         import optuna
@@ -72,12 +75,16 @@ def search(
         storage=f"sqlite:///{folder / 'study.db'}",
         study_name="search",
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(n_startup_trials=n_startup_trials, seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials),
         load_if_exists=True,
     )
-    _retry_cut_off(study)
     shared = [override for override in typed if not NOT_SHARED.match(override.lstrip("+~"))]
+    _check_shared(study, shared, folder)
+    # Of a seed of its own each time it goes on, or it would draw again what it drew at first.
+    study.sampler = optuna.samplers.TPESampler(
+        n_startup_trials=n_startup_trials, seed=seed_of(seed, len(study.trials))
+    )
+    _retry_cut_off(study)
     while _n_spent(study) < n_trials:
         trial = study.ask(distributions)
         settings = [f"{key}={_as_typed(value)}" for key, value in trial.params.items()]
@@ -135,6 +142,17 @@ def _ended(study: Any) -> list[Any]:
 def _n_spent(study: Any) -> int:
     """Trials that count: not those that were cut off, which are tried again."""
     return sum(f"{trial.number}" not in study.user_attrs for trial in _ended(study))
+
+
+def _check_shared(study: Any, shared: Sequence[str], folder: Path) -> None:
+    """Trials are compared, so they share what is not searched."""
+    others = study.user_attrs.get(SHARED, [*shared])
+    if sorted(others) != sorted(shared):
+        raise InputError(
+            f"{folder} holds a search whose trials share {' '.join(others) or 'the default'}: to "
+            "go on with it, give it the same; else name another"
+        )
+    study.set_user_attr(SHARED, [*shared])
 
 
 def _retry_cut_off(study: Any) -> None:
@@ -209,6 +227,8 @@ def _tell(study: Any, folder: Path, groups: Iterable[str]) -> None:
             f"{len(best.intermediate_values)} folds, of\n# which validation chose the epochs: to "
             "be measured again on others.\n"
         )
+        if shared := study.user_attrs[SHARED]:
+            about += f"# All trials shared, and so are to be given with it: {' '.join(shared)}\n"
         write_text(folder / "best.yaml", about + experiment(best.params, groups))
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from pleural import io
 from pleural.data.case import scan_findings
 from pleural.errors import Findings, InputError, first_line
-from pleural.hardware import autocast, fastest_precision
+from pleural.hardware import autocast, fastest_device, fastest_precision
 from pleural.model import AIR, tuned
 from pleural.prepared import padded
 from pleural.trained import Trained, runs_in
@@ -69,7 +69,7 @@ class Segmenter:
             found = ", ".join(f"{t:g}" for t in sorted(thresholds)) or "none at all"
             raise InputError(f"an ensemble needs one threshold; its runs have {found}")
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = fastest_device()
         try:
             self.device = torch.device(device)
             torch.empty(0, device=self.device)

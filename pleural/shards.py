@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pleural.data.case import Case
 from pleural.errors import InputError, listed
 from pleural.prediction_folder import PredictionFolder
+
+LISTS = ("left_out", "failed")  # of a record: cases
 
 
 def share(cases: Sequence[Case], shard: int | None, shards: int) -> Sequence[Case]:
@@ -33,14 +36,21 @@ def gathered(place: Path, cases: Sequence[Case], shards: int) -> str:
     whole = PredictionFolder(place)
     own = [PredictionFolder(place, part(shard, shards)) for shard in range(shards)]
     records = [folder.load_record() for folder in own]
-    lists = ("left_out", "failed")
-    ways = [r and {key: r[key] for key in r if key not in lists} for r in records]
-    waited_for = [shard for shard, way in enumerate(ways) if not way or way != ways[0]]
+    ways = [record and _way(record) for record in records]
+    first = next((way for way in ways if way), None)
+    waited_for = [str(shard) for shard, way in enumerate(ways) if not way or way != first]
     if waited_for:
-        missing = listed([str(shard) for shard in waited_for])
-        return f"tables over all are written when these shards are done in the same way: {missing}"
+        missing = listed(waited_for)
+        unlike = sorted(
+            {key for way in ways if way and first for key in way if way[key] != first[key]}
+        )
+        told = f" (now they differ in {listed(unlike)})" if unlike else ""
+        return (
+            "tables over all are written when these shards are done in the same way: "
+            f"{missing}{told}"
+        )
     record = dict(records[0] or {})
-    for key in lists:
+    for key in LISTS:
         record[key] = [name for r in records if r for name in r[key]]
     without = {*record["left_out"], *record["failed"]}
     names = [case.name for case in cases if case.name not in without]
@@ -48,3 +58,10 @@ def gathered(place: Path, cases: Sequence[Case], shards: int) -> str:
     whole.save_tables(studies, [row for folder in own for row in folder.load_failures()])
     whole.save_record(record)
     return f"all {shards} shards are done: {len(studies)} studies: {whole.cases}"
+
+
+def _way(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How studies were predicted: with what, on whichever machine, from whichever folder."""
+    way = {key: value for key, value in record.items() if key not in LISTS}
+    way["versions"] = {name: v for name, v in way["versions"].items() if name != "machine"}
+    return {**way, "runs": [run["weights_sha256"] for run in record["runs"]]}

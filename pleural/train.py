@@ -239,10 +239,11 @@ def _judged(
     device, precision = trainer.strategy.root_device, str(trainer.precision)
     segmenter = Segmenter([trained], device=device, precision=precision)
     scores = judge(segmenter, cases)
+    overlap = mean_dice(scores)
     return scores, {
         "precision": segmenter.precision,
         "best_epoch": best["epoch"],
-        "dice": mean_dice(scores) if scores else None,
+        "dice": None if math.isnan(overlap) else overlap,
         "cases": [asdict(score) for score in scores],
     }
 

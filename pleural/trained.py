@@ -176,7 +176,7 @@ def _check_targets(node: Any, where: str) -> None:
     """
     if isinstance(node, dict):
         for key, value in node.items():
-            if REACHES_OUT.search(str(key)):
+            if REACHES_OUT.search(str(key)) and not _reaches_nowhere(value):
                 raise InputError(f"{where}.{key}: a run folder brings its weights along; remove it")
             if key == "_target_":
                 _check_target(value, where)
@@ -185,6 +185,11 @@ def _check_targets(node: Any, where: str) -> None:
     elif isinstance(node, list):
         for value in node:
             _check_targets(value, where)
+
+
+def _reaches_nowhere(value: Any) -> bool:
+    """``pretrained: false``, or a rate of a "path" that is dropped."""
+    return value is None or value is False or (value is not True and isinstance(value, int | float))
 
 
 def _check_target(name: Any, where: str) -> None:

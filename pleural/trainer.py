@@ -12,7 +12,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pleural.errors import InputError
-from pleural.hardware import fastest_precision
+from pleural.hardware import fastest_device, fastest_precision
 from pleural.run_folder import save_tensors
 
 # Said on every run, and of no use to who runs it.
@@ -31,7 +31,9 @@ for _noise in (
 def trainer(
     precision: str, accelerator: str, max_epochs: int, max_time: Any, **options: Any
 ) -> Trainer:
-    """A ``Trainer``; ``precision="auto"`` takes the fastest of this machine, and says so.
+    """A ``Trainer``; ``"auto"`` takes the fastest device and precision of this machine.
+
+    It says which precision.
 
     With ``max_time`` the budget is this time, whatever ``max_epochs`` says.
 
@@ -42,6 +44,8 @@ def trainer(
     if max_time is None and max_epochs < 1:
         raise InputError(f"epochs={max_epochs} without trainer.max_time would never end")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    if accelerator == "auto":
+        accelerator = fastest_device()
     if precision == "auto":
         precision = fastest_precision(accelerator)
         print(f"precision {precision} (the fastest here; choose with trainer.precision=...)")

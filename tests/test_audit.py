@@ -484,6 +484,7 @@ def test_a_check_that_fails_does_not_end_the_audit(tmp_path, sound, monkeypatch,
 
     (tmp_path / "run" / "pictures").mkdir(parents=True)
     (tmp_path / "run" / "pictures" / ".A1.png").touch()  # left by an audit that was interrupted
+    (tmp_path / "run" / "pictures" / "07_A1.png").touch()  # another audit's of the same name
     monkeypatch.setattr("pleural.audit.task.inspect", fails)
     case = written(tmp_path, *sound)
     assert shipped(tmp_path)(data=Listed([case])) == 1

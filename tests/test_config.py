@@ -1,10 +1,13 @@
 """The edge of the configuration."""
 
+from contextlib import nullcontext
+
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from pleural.command import suggestions
-from pleural.config import build_task
+from pleural.config import Place, build_task
 from pleural.errors import InputError, missing_package, root_cause
 from tests.conftest import ROOT
 
@@ -12,6 +15,18 @@ from tests.conftest import ROOT
 def composed(*overrides):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", overrides=["run_dir=nowhere", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("variable", "refused"),
+    [("WORLD_SIZE", True), ("SLURM_STEP_NUM_TASKS", True), ("SLURM_NTASKS", False)],
+)
+def test_processes_that_were_started_need_one_folder(tmp_path, monkeypatch, variable, refused):
+    monkeypatch.setenv(variable, "4")  # the last of a job's allocation, whatever it starts
+    typed = {"overrides": {"task": ["seed=1"], "hydra": []}, "run": {"dir": str(tmp_path / "run")}}
+    with pytest.raises(SystemExit) if refused else nullcontext():
+        Place().on_run_start(OmegaConf.create({"hydra": typed}))
+    assert (tmp_path / "run").exists() != refused
 
 
 def test_what_only_the_user_knows_is_asked_for_with_the_layout():

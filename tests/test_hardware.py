@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from pleural.hardware import autocast, fastest_precision, wrong_gradients
+from pleural.hardware import autocast, fastest_device, fastest_precision, wrong_gradients
+
+
+def test_a_device_that_lacks_what_is_needed_is_not_chosen(monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert fastest_device() in ("cuda", "cpu")
 
 
 def test_a_precision_is_one_of_lightning_s():

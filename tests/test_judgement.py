@@ -59,6 +59,13 @@ def test_the_summary_warns_of_few_cases_and_shows_every_one(tmp_path):
     assert "too few" not in summary(RunFolder(tmp_path), "best epoch 3", 9, many)
 
 
+def test_without_effusion_there_is_no_mean(tmp_path):
+    told = summary(RunFolder(tmp_path), "last epoch 1", 2, [Score("healthy", 1.0, 0, 0)])
+    assert "no validation case has effusion" in told
+    assert "nan" not in told
+    assert "too few" not in told
+
+
 def test_unlabelled_cases_are_named_but_not_read(phantoms, tmp_path):
     gone = Case("u", "p", tmp_path / "gone.nii.gz")
     parts = described(Split(phantoms[:1], phantoms[1:2], [gone]))

@@ -17,6 +17,7 @@ from pleural.errors import InputError
 from pleural.io import dicom, dicom_seg, nifti
 from pleural.predict import predict
 from pleural.prediction_folder import PredictionFolder
+from pleural.run_folder import versions
 from tests.conftest import Source, write_run
 
 
@@ -271,6 +272,19 @@ def test_a_series_that_a_dicom_seg_cannot_refer_to_still_gets_its_mask(
     assert "FrameOfReferenceUID is missing" in out.load_study("a")["no_seg"]
 
 
+def test_a_study_whose_dicom_seg_reads_back_otherwise_keeps_its_mask(
+    dicom_phantom, run, tmp_path, monkeypatch
+):
+    def marks_others(*_, **__):
+        raise RuntimeError("read back from the file, other voxels are marked")
+
+    monkeypatch.setattr(dicom_seg, "write", marks_others)
+    out = PredictionFolder(tmp_path)
+    assert predicted([Case("a", "a", dicom_phantom.image)], run, out.path) == 1
+    assert out.mask("a").exists()
+    assert "other voxels are marked" in out.load_study("a")["no_seg"]
+
+
 def comparable(path):
     """The rows of a table without times."""
     return [{k: v for k, v in row.items() if k != "seconds"} for row in table(path)]
@@ -299,6 +313,20 @@ def test_shards_are_disjoint_complete_and_end_in_one_folder(phantoms, run, tmp_p
     assert a == b
     names = [{row["name"] for row in table(sharded / f"cases_{i}_of_2.csv")} for i in (0, 1)]
     assert not names[0] & names[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"), [({}, "all 2 shards"), ({"mirror": "x"}, "they differ in mirror")]
+)
+def test_shards_may_be_done_by_unlike_machines_but_not_in_unlike_ways(
+    phantoms, run, tmp_path, capsys, monkeypatch, change, told
+):
+    shared = {"shards": 2, "shared_dir": tmp_path / "out"}
+    predicted(phantoms, run, tmp_path / "a", shard=0, **shared)
+    elsewhere = {**versions(), "machine": "another, 64 cores"}
+    monkeypatch.setattr("pleural.predict.versions", lambda: elsewhere)
+    predicted(phantoms, run, tmp_path / "b", shard=1, **shared, **change)
+    assert told in capsys.readouterr().out
 
 
 def test_a_shard_that_was_killed_is_resumed(phantoms, run, tmp_path, capsys):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks.broken import TINY
+from pleural.sweep import quoted
 from tests import conftest
 from tests.conftest import ROOT, typed
 
@@ -65,6 +66,30 @@ def test_a_sweep_started_again_skips_what_finished(cross_validated, data):
     assert again.stdout.count("finished before") == 2
     assert [path.stat().st_mtime_ns for path in runs[:2]] == kept
     assert runs[2].exists()
+
+
+def test_a_run_of_other_settings_is_refused_and_stays_as_it_was(cross_validated, data):
+    folder = min((cross_validated / "outputs" / "train" / "cv").glob("*/best.pt")).parent
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for refused, told in (
+        ([f"resume={folder}", "loss.pos_weight=2"], "other settings (loss.pos_weight)"),
+        ([f"hydra.run.dir={quoted(folder)}", "task=audit", data], "other settings"),
+    ):
+        done = run(cross_validated, *refused)
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert {path: path.read_bytes() for path in kept} == kept
+    for more in ("dataset.num_workers=1", "dataset.cache=none"):  # how, not what
+        done = run(cross_validated, f"resume={folder}", more)
+        assert done.returncode == 0, done.stderr
+        assert "finished before" in done.stdout
+
+
+def test_jobs_that_would_share_a_folder_are_refused(tmp_path):
+    done = run(tmp_path, "-m", "task=audit", "data=folder", "data.root=A,B")
+    assert done.returncode == 2
+    assert "data.root names no folder" in done.stderr
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_folders_are_handed_from_task_to_task(cross_validated, data):

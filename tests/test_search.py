@@ -87,6 +87,23 @@ def test_a_search_that_was_killed_goes_on_with_the_trial_it_was_at(tmp_path, mon
     assert optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path}/study.db")
 
 
+def test_a_search_that_goes_on_draws_what_it_has_not_drawn(tmp_path, monkeypatch):
+    asked = []
+    for n_trials in (2, 4, 6):
+        _, calls = found(tmp_path, monkeypatch, lambda *_: 0.5, n_trials=n_trials, folds=[0])
+        asked += [call["loss.pos_weight"] for call in calls]
+    assert len({*asked}) == 6
+
+
+def test_a_search_goes_on_with_what_its_trials_share(tmp_path, monkeypatch):
+    found(tmp_path, monkeypatch, lambda *_: 0.5, n_trials=1, typed=["model=unet2d"])
+    assert "given with it: model=unet2d\n" in (tmp_path / "best.yaml").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="holds a search whose trials share model=unet2d"):
+        found(tmp_path, monkeypatch, lambda *_: 0.5, typed=["epochs=99"])
+    _, calls = found(tmp_path, monkeypatch, lambda *_: 0.5, n_trials=2, typed=["model=unet2d"])
+    assert len(calls) == 2
+
+
 def test_a_trial_that_was_cut_off_is_not_counted(tmp_path, monkeypatch):
     def killed(values, fold):
         raise KeyboardInterrupt

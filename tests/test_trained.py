@@ -94,13 +94,21 @@ def test_nothing_is_fetched_or_looked_up(tmp_path, node, words):
         loaded(path)
 
 
+def test_an_argument_that_reaches_nowhere_is_none_of_these(tmp_path):
+    path = write_run(tmp_path)
+    for name, value in (("pretrained", False), ("dropout_path_rate", 0.1), ("path", None)):
+        edit(path, model={"_target_": "torch.nn.Identity", name: value})
+        with pytest.raises(InputError, match="its weights belong to"):  # read, built, and no match
+            loaded(path)
+
+
 def test_weights_and_configuration_belong_together(tmp_path):
     path = write_run(tmp_path)
     record = RunFolder(path).load_record()
     asked = digest(OmegaConf.load(path / CONFIG))
     RunFolder(path).save_record({**record, "settings": asked})
     assert loaded(path).threshold == 0.5
-    edit(path, debug=True, settings=None)  # no settings
+    edit(path, debug=True, settings=None, data={"root": "elsewhere"})  # no settings
     assert loaded(path).threshold == 0.5
     edit(path, threshold=0.3)
     with pytest.raises(InputError, match="not the configuration that the weights"):

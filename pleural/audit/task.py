@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -74,7 +75,8 @@ def _looked_at(
 ) -> Inspection:
     """Inspected, drawn, and freed of its voxels: a whole data set does not fit into memory."""
     since = time.perf_counter()
-    _drawn(folder, case).unlink(missing_ok=True)  # what an interrupted audit left
+    for earlier in _pictures(folder, case):  # another audit's, or what was left of one
+        earlier.unlink()
     seen = inspect(case, limits)
     seen.suspicions += related
     if seen.scan is not None:
@@ -103,6 +105,13 @@ def _related(cases: Sequence[Case]) -> dict[str, list[Suspicion]]:
                 others = ", ".join(other for other in names if other != name)
                 found[name].append(Suspicion(weight, sentence.format(others)))
     return found
+
+
+def _pictures(folder: Path, case: Case) -> list[Path]:
+    """Those of a case that are there, with a rank or without."""
+    ranked = re.compile(rf"(\.|\d+_){re.escape(case.name)}\.png")
+    there = (folder / "pictures").glob("*.png")
+    return [path for path in there if ranked.fullmatch(path.name)]
 
 
 def _drawn(folder: Path, case: Case) -> Path:
