@@ -27,6 +27,9 @@ from pleural.io.whole import read_json, write_text
 from pleural.settings import differing, digest
 from pleural.sweep import REASON, quoted, short
 
+WEIGHTS = ("best.pt", "last.ckpt")  # in a folder that a training has kept something in
+N_STARTED = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # how many processes, by torchrun and srun
+
 OmegaConf.register_new_resolver("short", short, replace=True)  # of a sweep's folders
 
 
@@ -92,10 +95,6 @@ def _in_process_of_its_own(script: Path, folder: Path) -> float:
     return math.nan if dice is None else float(dice)
 
 
-WEIGHTS = ("best.pt", "last.ckpt")  # in a folder that a training has kept something in
-STARTED = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # by torchrun or srun: how many processes
-
-
 class Place(Callback):
     """Tells before anything is built that there would be no one folder for the results.
 
@@ -103,7 +102,7 @@ class Place(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        processes = max(int(os.environ.get(name, 1)) for name in STARTED)
+        processes = max(int(os.environ.get(name, 1)) for name in N_STARTED)
         typed = [*config.hydra.overrides.task, *config.hydra.overrides.hydra]
         if processes > 1 and not any(o.startswith(("name=", "hydra.run.dir=")) for o in typed):
             self._refuse(
@@ -129,17 +128,17 @@ class Place(Callback):
     def _spare(self, folder: Path, config: DictConfig) -> None:
         try:
             record = read_json(folder / "run.json") or {}
+            if record.get("settings") == digest(config):
+                return
             own = OmegaConf.load(folder / ".hydra" / "config.yaml")
+            assert isinstance(own, DictConfig)
+            differ = listed(differing(own, config)) or "which is not told"
         except (InputError, OSError, YAMLError) as error:
-            self._refuse(f"{folder} holds a training that cannot be told: {one_line(error)}")
-        assert isinstance(own, DictConfig)
-        if record.get("settings") != digest(config):
-            others = differing(own, config)
-            self._refuse(
-                f"{folder} holds a training with other settings"
-                f"{f' ({listed(others)})' if others else ''}: to go on with it, give it the same; "
-                "else name another folder"
-            )
+            differ = one_line(error)
+        self._refuse(
+            f"{folder} holds a training with other settings ({differ}): to go on with it, give it "
+            "the same; else name another folder"
+        )
 
     def _try(self, folder: Path) -> None:
         try:
