@@ -20,6 +20,7 @@ from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pleural.errors import InputError, listed, missing_package, one_line, root_cause
@@ -132,8 +133,10 @@ class Place(Callback):
                 return
             own = OmegaConf.load(folder / ".hydra" / "config.yaml")
             assert isinstance(own, DictConfig)
-            differ = listed(differing(own, config)) or "which is not told"
-        except (InputError, OSError, YAMLError) as error:
+            differ = listed(differing(own, config)) or "which are lost"
+            if own.task._target_ != config.task._target_:
+                differ = "those of another task"
+        except (InputError, OSError, YAMLError, OmegaConfBaseException) as error:
             differ = one_line(error)
         self._refuse(
             f"{folder} holds a training with other settings ({differ}): to go on with it, give it "

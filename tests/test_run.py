@@ -73,7 +73,7 @@ def test_a_run_of_other_settings_is_refused_and_stays_as_it_was(cross_validated,
     kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for refused, told in (
         ([f"resume={folder}", "loss.pos_weight=2"], "other settings (loss.pos_weight)"),
-        ([f"hydra.run.dir={quoted(folder)}", "task=audit", data], "other settings"),
+        ([f"hydra.run.dir={quoted(folder)}", "task=audit", data], "another task"),
     ):
         done = run(cross_validated, *refused)
         assert done.returncode == 2
