@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from pleural.errors import InputError, one_line
+from pleural.settings import dotted
 from pleural.sweep import quoted
 
 OVERRIDES, STARTED = ".hydra/overrides.yaml", ".hydra/hydra.yaml"  # Hydra writes them
@@ -119,11 +120,4 @@ def _keys_of(conf: Path, choices: Sequence[str]) -> Iterator[str]:
             config = compose("config", overrides=list(choices))
         except HydraException:
             return
-    yield from _dotted(OmegaConf.to_container(config, resolve=False), "")
-
-
-def _dotted(node: Any, prefix: str) -> Iterator[str]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield f"{prefix}{key}"
-            yield from _dotted(value, f"{prefix}{key}.")
+    yield from (key for key, _ in dotted(OmegaConf.to_container(config, resolve=False)))

@@ -28,7 +28,6 @@ from pleural.io.whole import read_json, write_text
 from pleural.settings import differing, digest
 from pleural.sweep import REASON, quoted, short
 
-WEIGHTS = ("best.pt", "last.ckpt")  # in a folder that a training has kept something in
 N_STARTED = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # how many processes, by torchrun and srun
 
 OmegaConf.register_new_resolver("short", short, replace=True)  # of a sweep's folders
@@ -111,7 +110,7 @@ class Place(Callback):
                 "give them one with name=..."
             )
         folder = Path(config.hydra.run.dir)
-        if any((folder / name).exists() for name in WEIGHTS):
+        if folder.exists():
             self._spare(folder, config)
         self._try(folder)
 
@@ -127,11 +126,13 @@ class Place(Callback):
         self._try(Path(config.hydra.sweep.dir))
 
     def _spare(self, folder: Path, config: DictConfig) -> None:
+        from pleural.run_folder import CONFIG, RunFolder  # takes seconds, as torch comes with it
+
+        run = RunFolder(folder)
         try:
-            record = read_json(folder / "run.json") or {}
-            if record.get("settings") == digest(config):
+            if not run.holds_weights or (run.load_record() or {}).get("settings") == digest(config):
                 return
-            own = OmegaConf.load(folder / ".hydra" / "config.yaml")
+            own = OmegaConf.load(folder / CONFIG)
             assert isinstance(own, DictConfig)
             differ = listed(differing(own, config)) or "which are lost"
             if own.task._target_ != config.task._target_:

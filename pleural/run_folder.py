@@ -32,6 +32,11 @@ class RunFolder:
         self.dice_curve = self.path / "dice.png"
         self.validation_slices = self.path / "validation.png"
 
+    @property
+    def holds_weights(self) -> bool:
+        """Whether a training has kept something here."""
+        return self.best.exists() or self.last.exists()
+
     def save_best(self, weights: Mapping[str, torch.Tensor], **about: float | int | None) -> None:
         """Weights and plain values only: loads without running any code."""
         content = {"weights": {k: v.detach().cpu() for k, v in weights.items()}, **about}

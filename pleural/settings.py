@@ -27,15 +27,21 @@ def differing(one: DictConfig, other: DictConfig) -> list[str]:
     return sorted(key for key in a.keys() | b.keys() if a.get(key, ...) != b.get(key, ...))
 
 
+def dotted(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of nested dicts, groups before what is in them, with its value.
+
+    >>> list(dotted({"a": {"b": 1}}))
+    [('a', {'b': 1}), ('a.b', 1)]
+    """
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield f"{prefix}{name}", value
+            yield from dotted(value, f"{prefix}{name}.")
+
+
 def _asked(config: DictConfig) -> dict[str, Any]:
-    return dict(_dotted(OmegaConf.to_container(config, resolve=False), ""))
-
-
-def _dotted(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    if key in NO_SETTINGS:
-        return
-    if not isinstance(node, dict) or not node:
-        yield key, node
-        return
-    for name, value in node.items():
-        yield from _dotted(value, f"{key}.{name}" if key else str(name))
+    """The leaves that are settings."""
+    keys = dotted(OmegaConf.to_container(config, resolve=False))
+    leaves = {key: value for key, value in keys if not (value and isinstance(value, dict))}
+    left_out = tuple(f"{key}." for key in NO_SETTINGS)  # and all below them
+    return {key: value for key, value in leaves.items() if not f"{key}.".startswith(left_out)}

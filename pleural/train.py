@@ -146,7 +146,7 @@ def _earlier(run: RunFolder, settings: str, parts: Split) -> dict[str, Any]:
         InputError: it was something else, whose weights must not get this run's record.
     """
     record = run.load_record() or {}
-    if not (run.best.exists() or run.last.exists()):
+    if not run.holds_weights:
         return {}
     for key, asked, what in (
         ("settings", settings, "with other settings"),

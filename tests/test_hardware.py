@@ -2,14 +2,19 @@
 
 import pytest
 import torch
+from pytorch_lightning.accelerators import MPSAccelerator
 from torch import nn
 
 from pleural.hardware import autocast, fastest_device, fastest_precision, wrong_gradients
+from pleural.trainer import trainer
 
 
 def test_a_device_that_lacks_what_is_needed_is_not_chosen(monkeypatch):
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
-    assert fastest_device() in ("cuda", "cpu")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    assert fastest_device() == "cpu"
+    made = trainer("32-true", "auto", max_epochs=1, max_time=None, logger=False)
+    assert made.strategy.root_device.type == "cpu"
 
 
 def test_a_precision_is_one_of_lightning_s():

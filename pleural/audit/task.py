@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -66,6 +65,7 @@ def audit(
     text = page(rows)
     write_text(folder / "audit.md", text)
     write_table(folder / "audit.csv", [_flat(**row) for row in rows])
+    _remove_earlier(folder, {row["picture"] for row in rows})
     print(_summary(ranked, folder))
     return float(sum(seen.score > 0 for seen in ranked))
 
@@ -75,8 +75,7 @@ def _looked_at(
 ) -> Inspection:
     """Inspected, drawn, and freed of its voxels: a whole data set does not fit into memory."""
     since = time.perf_counter()
-    for earlier in _pictures(folder, case):  # another audit's, or what was left of one
-        earlier.unlink()
+    _drawn(folder, case).unlink(missing_ok=True)  # what an interrupted audit left
     seen = inspect(case, limits)
     seen.suspicions += related
     if seen.scan is not None:
@@ -107,16 +106,16 @@ def _related(cases: Sequence[Case]) -> dict[str, list[Suspicion]]:
     return found
 
 
-def _pictures(folder: Path, case: Case) -> list[Path]:
-    """Those of a case that are there, with a rank or without."""
-    ranked = re.compile(rf"(\.|\d+_){re.escape(case.name)}\.png")
-    there = (folder / "pictures").glob("*.png")
-    return [path for path in there if ranked.fullmatch(path.name)]
-
-
 def _drawn(folder: Path, case: Case) -> Path:
     """Where the picture of a case lies, hidden, before its rank is known."""
     return folder / "pictures" / f".{case.name}.png"
+
+
+def _remove_earlier(folder: Path, shown: Collection[str]) -> None:
+    """Pictures that an earlier audit in this folder gave other ranks, or of other cases."""
+    for file in (folder / "pictures").glob("[0-9]*_*.png"):
+        if file.relative_to(folder).as_posix() not in shown:
+            file.unlink()
 
 
 def _rows(ranked: Sequence[Inspection], folder: Path) -> list[dict[str, Any]]:
