@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pytorch_lightning.accelerators import MPSAccelerator
+from lightning_fabric.accelerators.mps import MPSAccelerator
 from torch import nn
 
 from pleural.hardware import autocast, fastest_device, fastest_precision, wrong_gradients
