@@ -26,6 +26,11 @@ SHALLOW = [  # fluid, and less dense
     "augmentation.transforms.1.thickness_mm=[3,60]",
     "augmentation.transforms.1.fluid_hu=[6,12]",
 ]
+MODERATE = [  # neither the deepest and densest fluid, nor organs as light as most fluid
+    "augmentation.transforms.1.thickness_mm=[3,100]",
+    "augmentation.transforms.1.fluid_hu=[10,8]",
+    "augmentation.transforms.3.tissue_hu=[15,45]",
+]
 FEWER = ["augmentation.transforms.3.prob=0.3", "augmentation.transforms.3.diffuse=0.5"]
 FOCAL = [  # parts of organs, no whole ones
     "augmentation.transforms.3.prob=0.3",
@@ -46,6 +51,7 @@ VARIANTS: dict[str, list[str]] = {
     "focal": FOCAL,
     "shallow_focal": [*SHALLOW, *FOCAL],
     "shallow": SHALLOW,
+    "moderate": MODERATE,
     "shallow_no_hypodensity": [*SHALLOW, *NO_HYPODENSITY],
     "shallow_fewer": [*SHALLOW, *FEWER],
     "fewer_hypodensity": FEWER,
