@@ -19,12 +19,16 @@ from pleural.statistics import FEW_PATIENTS
 
 @dataclass(frozen=True)
 class Score:
-    """A case on its own grid. ``dice`` is 1 where reference and prediction are both empty."""
+    """A case on its own grid. ``dice`` is 1 where reference and prediction are both empty.
+
+    ``unsure_ml`` is left out of the prediction (see :mod:`pleural.parts`).
+    """
 
     name: str
     dice: float
     reference_ml: float
     predicted_ml: float
+    unsure_ml: float
 
 
 def judge(segmenter: Segmenter, cases: Sequence[Case]) -> list[Score]:
@@ -33,9 +37,10 @@ def judge(segmenter: Segmenter, cases: Sequence[Case]) -> list[Score]:
     for case in cases:
         scan, reference = case.load()
         assert reference is not None, "only labelled cases validate"
-        prediction = segmenter.segment(scan).mask
+        prediction, _, unsure_ml = segmenter.segment(scan)
         overlap = dice(prediction.array, reference.array)
-        scores.append(Score(case.name, overlap, reference.nonzero_ml, prediction.nonzero_ml))
+        volumes_ml = reference.nonzero_ml, prediction.nonzero_ml, unsure_ml
+        scores.append(Score(case.name, overlap, *volumes_ml))
     return scores
 
 
@@ -81,6 +86,12 @@ def summary(run: RunFolder, kept: str, n_epochs: int, scores: Sequence[Score]) -
             shown = f"{s.dice:.3f}" if s.reference_ml > 0 else "  -  "
             volumes = f"{s.reference_ml:13.1f}  {s.predicted_ml:13.1f}"
             lines.append(f"{s.name:{width}}  {shown}  {volumes}")
+        lines += [
+            f"{s.name}: {s.unsure_ml:.1f} mL more are left out, as the network is unsure of their "
+            "inside (sure_inside)"
+            for s in scores
+            if s.unsure_ml > 0
+        ]
         if positive:
             lines.append(
                 f"mean Dice {mean_dice(scores):.3f} over {len(positive)} validation "

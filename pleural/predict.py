@@ -184,6 +184,8 @@ class _Worker:
         if study != before:
             self.folder.save_study(study)
         told = str(Measurement(**study["measurement"]))
+        if study["unsure_ml"] > 0:
+            told += f"  ({study['unsure_ml']:.1f} mL more left out as unsure)"
         return study, f"{told}  {'(was there)' if done else _time(study)}"
 
     def _segmenter(self, runs: Sequence[Run]) -> Segmenter:
@@ -198,7 +200,7 @@ class _Worker:
             if findings := scan_findings(scan):
                 raise Findings(f"{image} cannot be predicted:", findings)
             clock.lap("read")
-            mask, probability = segmenter.segment(scan)
+            mask, probability, unsure_ml = segmenter.segment(scan)
             clock.lap("segment")
             measurement = measure(mask, scan, self.settings["detection_ml"])
             clock.lap("measure")
@@ -213,8 +215,10 @@ class _Worker:
         clock.lap("write")
         return {
             "measurement": asdict(measurement),
+            "unsure_ml": unsure_ml,
             "known_as": known,
             "threshold": segmenter.threshold,
+            "sure_inside": segmenter.sure_inside,
             "precision": segmenter.precision,
             "no_seg": no_seg,
             "seconds": clock.seconds,

@@ -90,6 +90,7 @@ def _row(study: Mapping[str, Any]) -> dict[str, Any]:
         "patient": study["patient"],
         **study["known_as"],
         **numbers,
+        "unsure_ml": round(study["unsure_ml"], TABLE_DECIMALS),
         "trained_on": bool(study["trained_on_by"]),
         "seconds": round(sum(study["seconds"].values()), 1),
     }

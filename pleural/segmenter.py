@@ -25,6 +25,7 @@ from pleural.data.case import scan_findings
 from pleural.errors import Findings, InputError, first_line
 from pleural.hardware import autocast, fastest_device, fastest_precision
 from pleural.model import AIR, tuned
+from pleural.parts import Shares, unsure
 from pleural.prepared import padded
 from pleural.trained import Trained, runs_in
 from pleural.volume import Volume
@@ -35,17 +36,22 @@ CERTAIN = 255  # a stored probability of 1
 
 
 class Segmentation(NamedTuple):
-    """On a study's own grid: 0 and 1, and the probability of effusion from 0 to 255."""
+    """On a study's own grid: 0 and 1, and the probability of effusion from 0 to 255.
+
+    ``unsure_ml`` reaches the threshold and is not in the mask, as the members are unsure of its
+    inside (see :mod:`pleural.parts`).
+    """
 
     mask: Volume
     probability: Volume
+    unsure_ml: float
 
 
 class Segmenter:
     """One trained network, or several whose probabilities are averaged.
 
     Args:
-        members: must agree on the threshold; each has its own preprocessing.
+        members: must agree on what becomes a mask; each has its own preprocessing.
         mirror: axes of the patient (``x`` left-right, ``y`` front-back, ``z`` head-foot) along
             which the study is also predicted mirrored, in every combination; probabilities are
             averaged. ``"x"`` doubles the time, ``"xyz"`` takes eight times as long.
@@ -53,7 +59,7 @@ class Segmenter:
         precision: Lightning's name of it; ``"auto"``: the fastest of the device.
 
     Raises:
-        InputError: no member, members with different thresholds, no such axis or device.
+        InputError: no member, members that do not agree, no such axis or device.
     """
 
     def __init__(
@@ -64,10 +70,7 @@ class Segmenter:
         device: torch.device | str = "auto",
         precision: str = "auto",
     ) -> None:
-        thresholds = {member.threshold for member in members}
-        if len(thresholds) != 1:
-            found = ", ".join(f"{t:g}" for t in sorted(thresholds)) or "none at all"
-            raise InputError(f"an ensemble needs one threshold; its runs have {found}")
+        self.threshold, self.sure_inside = _agreed(members)
         if device == "auto":
             device = fastest_device()
         try:
@@ -81,7 +84,6 @@ class Segmenter:
         self.members = members
         for member in members:
             tuned(member.net).to(self.device).eval()
-        (self.threshold,) = thresholds
         self._flips = flips(mirror)
 
     @classmethod
@@ -124,13 +126,27 @@ class Segmenter:
         """
         maps = [self.probability(member, scan) for member in self.members]
         mask, stored = (np.zeros(scan.shape, np.uint8, order="F") for _ in range(2))
+        unsure_of, n_unsure = self._unsure_of(maps), 0
         x, y, within = _reach(maps, scan, min(self.threshold, 0.5 / CERTAIN))
         for slab in _slabs(scan.shape, within):
             part = scan.cropped((x, y, slab))
-            probability = sum(found.onto(part).array for found in maps) / len(maps)
-            mask[x, y, slab] = probability >= self.threshold
+            probability = _mean(maps, part)
+            found = probability >= self.threshold
+            if unsure_of is not None:
+                left_out = found & (unsure_of.onto(part).array >= 0.5)
+                n_unsure += int(left_out.sum())
+                found &= ~left_out
+            mask[x, y, slab] = found
             stored[x, y, slab] = np.rint(probability * CERTAIN).astype(np.uint8)
-        return Segmentation(scan.with_array(mask), scan.with_array(stored))
+        volumes = scan.with_array(mask), scan.with_array(stored)
+        return Segmentation(*volumes, unsure_ml=n_unsure * scan.voxel_ml)
+
+    def _unsure_of(self, maps: Sequence[Volume]) -> Volume | None:
+        """On the first member's grid, which is coarser than most studies', so it takes no time."""
+        if self.sure_inside is None:
+            return None
+        first = maps[0]
+        return unsure(first.with_array(_mean(maps, first)), self.threshold, self.sure_inside)
 
     @torch.inference_mode()
     def probability(self, member: Trained, scan: Volume) -> Volume:
@@ -163,6 +179,28 @@ def flips(mirror: str | Sequence[str]) -> list[tuple[int, ...]]:
         raise InputError(f"mirror names axes among x, y and z; got {', '.join(sorted(unknown))}")
     axes = [2 + AXES.index(axis) for axis in sorted(set(mirror))]
     return [flip for n in range(len(axes) + 1) for flip in combinations(axes, n)]
+
+
+def _agreed(members: Sequence[Trained]) -> tuple[float, Shares | None]:
+    """The threshold and ``sure_inside`` of all members.
+
+    Raises:
+        InputError: there is no member, or they differ.
+    """
+    asked = {(member.threshold, member.sure_inside) for member in members}
+    if len(asked) != 1:
+        found = ", ".join(sorted(f"{threshold:g} and {sure}" for threshold, sure in asked))
+        raise InputError(
+            "an ensemble needs one threshold and one sure_inside; its runs have "
+            f"{found or 'none at all'}"
+        )
+    return asked.pop()
+
+
+def _mean(maps: Sequence[Volume], grid: Volume) -> np.ndarray:
+    """Probability on ``grid``, 0 to 1."""
+    total = sum(found.onto(grid).array for found in maps)
+    return np.asarray(total / len(maps))
 
 
 def _reach(maps: Sequence[Volume], scan: Volume, least: float) -> tuple[slice, slice, slice]:

@@ -27,6 +27,7 @@ from pleural.hardware import keep_freed_memory, wrong_gradients
 from pleural.history import History
 from pleural.judgement import Score, described, judge, mean_dice, summary
 from pleural.loop import Training, halved_size
+from pleural.parts import shares
 from pleural.prepared import Sample
 from pleural.run_folder import RunFolder, versions
 from pleural.segmenter import Segmenter
@@ -48,6 +49,7 @@ def train(
     logger: Logger,
     inference: Inferer,
     threshold: float,
+    sure_inside: Sequence[float] | None,
     coarse_until: float,
     ema_decay: float | None,
     bad_loss: str,
@@ -61,6 +63,7 @@ def train(
 
     Args:
         data: has ``cases()``.
+        sure_inside: which parts of a prediction are left out (see :func:`pleural.parts.unsure`).
         coarse_until: share of the training before which patches are halved in plane.
         bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
         keep: ``best``, or ``last``: the last epoch, chosen by nothing. The validation scans are
@@ -79,6 +82,7 @@ def train(
         InputError: bad cases (all of them in one list), or a batch that does not fit in memory.
     """
     keep_freed_memory()
+    sure = shares(sure_inside)
     run, clock = RunFolder(run_dir), Clock()
     parts = split(data.cases())
     tell = rank_zero_only(print)
@@ -117,7 +121,7 @@ def train(
     clock.lap("train")
     if not fitter.is_global_zero:  # one process judges and writes
         return math.nan
-    trained = Trained(model, preprocess, inference, dataset.patch_size, threshold)
+    trained = Trained(model, preprocess, inference, dataset.patch_size, threshold, sure)
     scores, outcome = _judged(run, trained, fitter, parts.validation)
     clock.lap("judge")
     kept, n_epochs = "best" if chooses else "last", len(history.rows)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from yaml import YAMLError
 
 from pleural.errors import InputError, first_line, missing_package, one_line, root_cause
+from pleural.parts import Shares, shares
 from pleural.run_folder import CONFIG, RunFolder
 from pleural.settings import digest
 from pleural.volume import Volume
@@ -51,6 +52,8 @@ class Trained:
         inferer: runs ``net`` over a whole volume, such as MONAI's sliding window.
         patch_size: voxels in X, Y, Z; smaller volumes are padded with air.
         threshold: probability from which a voxel of the study is effusion.
+        sure_inside: which parts are left out after all (see :func:`pleural.parts.unsure`); none if
+            ``None``.
     """
 
     net: nn.Module
@@ -58,6 +61,7 @@ class Trained:
     inferer: Inferer
     patch_size: Sequence[int]
     threshold: float
+    sure_inside: Shares | None = None  # runs from before there was one
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Run:
                 inferer=parts["inference"],
                 patch_size=tuple(config["patch_size"]),
                 threshold=float(config["threshold"]),
+                sure_inside=shares(config["sure_inside"]),
             )
         except BUILD_ERRORS as error:
             cause = root_cause(error)
@@ -112,6 +117,7 @@ class Run:
             raw = OmegaConf.to_container(config, resolve=False)
             assert isinstance(raw, dict)
             needed = {str(key): raw[key] for key in (*BUILT, "patch_size", "threshold")}
+            needed["sure_inside"] = raw.get("sure_inside")
             _check_resolvers(needed, str(file))
             plain = OmegaConf.to_container(OmegaConf.create(needed), resolve=True)
         except (OSError, YAMLError, OmegaConfBaseException, AssertionError, KeyError) as error:

@@ -70,7 +70,8 @@ def run_dir(windows, phantoms, tmp_path_factory):
     source = {"_target_": "pleural.data.phantom.Phantom"}
     path = tmp_path_factory.mktemp("trained") / "run"
     inference = INFERENCE[windows]
-    write_run(path, phantoms[:2], phantoms[2:], model=UNET, data=source, inference=inference)
+    changes = {"model": UNET, "data": source, "inference": inference, "sure_inside": [0, 0.9]}
+    write_run(path, phantoms[:2], phantoms[2:], **changes)
     torch.manual_seed(0)
     RunFolder(path).save_best(instantiate(UNET).state_dict(), epoch=0, val_dice=None)
     return path
@@ -121,7 +122,7 @@ def test_no_path_of_this_machine_and_no_name_of_a_case_is_passed_on(exported, ru
     names = [case.name.encode() for case in phantoms]
     private = [b"site-packages", str(ROOT).encode(), str(run_dir).encode(), *names]
     files = [file for file in exported[1].rglob("*") if file.is_file()]
-    assert len(files) == 15
+    assert len(files) == 16
     for file in files:
         assert not [text for text in private if text in file.read_bytes()], file
 
@@ -133,7 +134,10 @@ def test_model_json_says_what_was_trained(exported, run_dir, windows, phantoms):
     assert (steps["crop_to_body"], steps["body"]["margin_mm"]) == (True, 10)
     assert (window["patch_size"], window["overlap"]) == ([32, 32, 16], 0.25)
     assert window.get("slab") == {"patches": None, "slabs": 16}[windows]
-    assert (window["blending"], about["postprocessing"]["threshold"]) == ("gaussian", 0.5)
+    rule = about["postprocessing"]
+    assert (window["blending"], rule["threshold"]) == ("gaussian", 0.5)
+    bundle = read(folder / "bundle" / "configs" / "inference.json")
+    assert rule["sure_inside"] == bundle["sure_inside"] == [0, 0.9]
     for key, file in (("onnx", folder / "model.onnx"), ("weights", run_dir / "best.pt")):
         assert about[f"{key}_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert about["training_image_sha256"] == [case.image_hash for case in phantoms[:2]]

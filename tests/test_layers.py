@@ -14,7 +14,7 @@ LAYERS = [
         *("errors", "volume", "dice", "hardware", "model", "clock"),
         *("statistics", "chance"),
     ],
-    ["settings", "schedule", "inference", "loss", "draws", "io.whole"],
+    ["settings", "schedule", "inference", "loss", "draws", "parts", "io.whole"],
     [
         *("io.dicom_write", "io.find", "io.plausible"),
         *("anatomy", "metrics", "summaries", "summary_text"),

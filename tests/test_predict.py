@@ -103,6 +103,24 @@ def test_tables_and_records_hold_the_measurements(done, run):
     assert done.load_record()["failed"] == []
 
 
+def test_what_the_network_is_unsure_of_is_told_but_in_no_mask(phantoms, done, tmp_path, capsys):
+    """Tissue from 0 to 59 HU is found with less than 95 %."""
+    run = write_run(tmp_path / "run", sure_inside=[0, 1])
+    predicted(phantoms[:1], run, tmp_path / "out", probability=True)
+    out, name = PredictionFolder(tmp_path / "out"), phantoms[0].name
+    study, (row,) = out.load_study(name), table(out.cases)
+    assert study["unsure_ml"] > 0
+    assert study["sure_inside"] == [0, 1]
+    assert float(row["unsure_ml"]) == pytest.approx(study["unsure_ml"], abs=1e-3)
+    assert f"({study['unsure_ml']:.1f} mL more left out as unsure)" in capsys.readouterr().out
+    everything = done.load_study(name)
+    assert everything["unsure_ml"] == 0
+    volumes = [found["measurement"]["volume_ml"] for found in (study, everything)]
+    assert volumes[0] + study["unsure_ml"] == pytest.approx(volumes[1])
+    probabilities = [nib.load(of.probability(name)).get_fdata() for of in (out, done)]
+    np.testing.assert_array_equal(*probabilities)
+
+
 def test_finished_studies_are_skipped(done, phantoms, run, capsys):
     before = done.mask("phantom_000").stat().st_mtime_ns
     predicted(phantoms[:2], run, done.path, probability=True)

@@ -60,6 +60,7 @@ def predicted(phantoms, half, tmp_path_factory):
         study = {"name": case.name, "patient": case.patient, "image": str(case.image)}
         study |= {
             "measurement": asdict(found),
+            "unsure_ml": 12.5 if case is phantoms[1] else 0.0,
             "known_as": {},
             "trained_on_by": [],
             "seconds": {"read": 1.0},
@@ -218,6 +219,9 @@ def test_a_prediction_is_told_in_plain_words_largest_first(predicted):
     cautions = " ".join(page.cautions)
     assert "seen" in cautions
     assert "broken failed: broken.nii: no such file" in cautions
+    assert "is unsure of its inside" in cautions
+    assert "phantom_001 (12.5 mL)." in cautions
+    assert "phantom_000 (" not in cautions
 
 
 def test_a_training_is_told_in_plain_words(trained):

@@ -1,5 +1,7 @@
 """A study in, a mask on its own grid out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import nn
 
 from pleural.errors import InputError
+from pleural.parts import mask_on
 from pleural.preprocess import ChestCT
 from pleural.segmenter import Segmenter
 from pleural.trained import Trained
@@ -109,6 +112,39 @@ def test_the_stored_probability_is_that_of_the_mask():
     assert found.probability.array[~marked].max() <= np.ceil(0.3 * 255)
 
 
+class TwoParts(nn.Module):
+    """Sure of a box on the patient's right, and half sure of a smaller one on the left."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = torch.full_like(image, -10)
+        half = image.shape[2] // 2
+        logits[:, :, half + 6 : half + 26, 20:40, 2:14] = 10
+        logits[:, :, half - 20 : half - 6, 20:34, 2:14] = 1
+        return logits
+
+
+def test_what_the_network_is_unsure_of_is_left_out_and_told():
+    scan = patient()[0]
+    whole = (160, 160, 64)
+    everything, sure = (
+        replace(member(whole, TwoParts()), sure_inside=rule) for rule in (None, (0.3, 0.75))
+    )
+    found, kept = (Segmenter([one]).segment(scan) for one in (everything, sure))
+    assert found.unsure_ml == 0
+    assert 0 < kept.mask.nonzero_ml < found.mask.nonzero_ml
+    assert kept.mask.nonzero_ml + kept.unsure_ml == pytest.approx(found.mask.nonzero_ml)
+    np.testing.assert_array_equal(kept.probability.array, found.probability.array)
+    left_out = (found.mask.array > kept.mask.array) & (found.probability.array < 250)
+    assert left_out.sum() * scan.voxel_ml == pytest.approx(kept.unsure_ml)
+    probability = Segmenter([sure]).probability(sure, scan)
+    exported = mask_on(scan, probability, 0.5, (0.3, 0.75))
+    np.testing.assert_array_equal(exported.array, kept.mask.array)
+    alike = Segmenter([sure, sure]).segment(scan)
+    np.testing.assert_array_equal(alike.mask.array, kept.mask.array)
+    with pytest.raises(InputError, match="one threshold and one sure_inside"):
+        Segmenter([sure, everything])
+
+
 @pytest.mark.parametrize("mirror", ["x", "yz", "xyz"])
 def test_mirroring_makes_what_is_mirrored_alike(mirror):
     """A mirrored study gets the mirrored result, which a single pass of this network denies it."""
@@ -136,7 +172,7 @@ def test_slabs_do_not_show(monkeypatch):
 
 
 def test_members_must_agree_on_the_threshold():
-    with pytest.raises(InputError, match=r"one threshold; its runs have 0.3, 0.5"):
+    with pytest.raises(InputError, match=r"its runs have 0.3 and None, 0.5 and None"):
         Segmenter([member(threshold=0.5), member(threshold=0.3)])
     with pytest.raises(InputError, match="none at all"):
         Segmenter([])

@@ -63,6 +63,7 @@ def settings(cases, run_dir, **changes):
         "logger": TensorBoardLogger(run_dir, name="", version=""),
         "inference": SlidingWindowInferer(PATCH, overlap=0.25, mode="gaussian"),
         "threshold": 0.5,
+        "sure_inside": None,
         "coarse_until": 0,
         "ema_decay": 0.9,
         "bad_loss": "stop",
@@ -144,6 +145,12 @@ def stop(run_dir):
     """As if the training in ``run_dir`` had been interrupted after its last epoch."""
     run = RunFolder(run_dir)
     run.save_record({**run.load_record(), "finished": False})
+
+
+def test_a_wrong_setting_is_refused_before_anything_is_done(phantoms, tmp_path):
+    with pytest.raises(InputError, match="sure_inside is two shares from 0 to 1"):
+        train(**settings(phantoms, tmp_path / "run", sure_inside=[0.3]))
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_a_stopped_run_goes_on_from_its_last_epoch(phantoms, tmp_path):

@@ -26,10 +26,10 @@ SHALLOW = [  # fluid, and less dense
     "augmentation.transforms.1.thickness_mm=[3,60]",
     "augmentation.transforms.1.fluid_hu=[6,12]",
 ]
-MODERATE = [  # neither the deepest and densest fluid, nor organs as light as most fluid
-    "augmentation.transforms.1.thickness_mm=[3,100]",
-    "augmentation.transforms.1.fluid_hu=[10,8]",
-    "augmentation.transforms.3.tissue_hu=[15,45]",
+DEEP_DENSE = [  # the deepest and densest fluid, and organs as light as most fluid
+    "augmentation.transforms.1.thickness_mm=[3,120]",
+    "augmentation.transforms.1.fluid_hu=[12,10]",
+    "augmentation.transforms.3.tissue_hu=[0,45]",
 ]
 FEWER = ["augmentation.transforms.3.prob=0.3", "augmentation.transforms.3.diffuse=0.5"]
 FOCAL = [  # parts of organs, no whole ones
@@ -51,7 +51,8 @@ VARIANTS: dict[str, list[str]] = {
     "focal": FOCAL,
     "shallow_focal": [*SHALLOW, *FOCAL],
     "shallow": SHALLOW,
-    "moderate": MODERATE,
+    "deep_dense": DEEP_DENSE,
+    "all_parts": ["sure_inside=null"],
     "shallow_no_hypodensity": [*SHALLOW, *NO_HYPODENSITY],
     "shallow_fewer": [*SHALLOW, *FEWER],
     "fewer_hypodensity": FEWER,

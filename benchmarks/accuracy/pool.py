@@ -11,16 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from false_alarms import SEED
 from folds import config
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from poured import poured
 from torch import Tensor
 
+from pleural.anatomy import chest
 from pleural.chance import seed_of
 from pleural.data.case import Case
 from pleural.dataset import Patches
 from pleural.draws import Draw
-from pleural.prepared import Prepare, Sample, places_of
+from pleural.model import AIR
+from pleural.prepared import Prepare, Sample, padded, places_of
 
 # Integers, and what one of their steps stands for: finer than the noise of a scan, or than a voxel.
 PACKED = {
@@ -31,36 +35,70 @@ PACKED = {
 # Settings that need a pool of their own.
 OF_PATCHES = ("augmentation", "dataset.", "patch_size=", "poured_share=")
 AT_LEAST = 150  # patches of every scan before any are drawn
+PHANTOM = "phantom"  # the first word of the names of those without effusion, which only judge
+N_PHANTOMS = 4
+POURED = [(depth_mm, hu) for depth_mm in (30, 100) for hu in (5, 20, 35)]  # which only judge, too
+WITH = " with "  # between a scan's name and what was poured into it
 
 
 def pack(root: str, out: Path) -> None:
-    """Write PleThora's prepared scans to a file of some 30 MB."""
+    """Write PleThora's prepared scans, and what else judges, to a file of some 50 MB."""
     made = config([f"data.root={root}"])
-    prepare = Prepare(instantiate(made.preprocess), made.patch_size)
+    preprocess = instantiate(made.preprocess)
+    prepare = Prepare(preprocess, made.patch_size)
     arrays: dict[str, Any] = {}
     for case in instantiate(made.data).cases():
         sample = prepare(case)
-        for key, (kind, step) in PACKED.items():
-            whole = np.round(sample[key].astype(np.float32) / step)
-            arrays[f"{case.name}/{key}"] = whole.astype(kind)
-        arrays[f"{case.name}/spacing_mm"] = sample["spacing_mm"]
+        arrays |= _packed(case.name, sample)
         arrays[f"{case.name}/distrusted"] = case.distrusted
+        for depth_mm, hu in POURED:
+            after = poured(sample, depth_mm, hu, seed=0)
+            arrays |= _packed(f"{case.name}{WITH}{depth_mm} mm of {hu} HU", after, sample)
+    for number in range(N_PHANTOMS):
+        scan = preprocess(chest((SEED, number), 0.0).scan)
+        image = padded(scan.array, made.patch_size, AIR)[None]
+        spacing_mm = np.array(scan.spacing_mm)
+        none = {key: np.zeros_like(image) for key in PACKED}
+        arrays |= _packed(f"{PHANTOM} {number}", {**none, "image": image, "spacing_mm": spacing_mm})
     np.savez_compressed(out, **arrays)
 
 
+def _packed(name: str, sample: Sample, before: Sample | None = None) -> dict[str, Any]:
+    """By key; only what differs from ``before``, if that is given, as nearly all is as it was."""
+    arrays = {f"{name}/spacing_mm": sample["spacing_mm"]}
+    for key, (kind, step) in PACKED.items():
+        whole = _whole(sample[key], step)
+        if before is not None:
+            whole -= _whole(before[key], step)
+        arrays[f"{name}/{key}"] = whole.astype(np.int16 if before is not None else kind)
+    return arrays
+
+
+def _whole(values: Any, step: float) -> np.ndarray:
+    whole: np.ndarray = np.round(np.asarray(values, np.float32) / step)
+    return whole
+
+
 def unpacked(path: Path) -> tuple[list[Case], dict[str, Sample]]:
-    """The cases, and what :class:`pleural.prepared.Prepare` gives of each by its name."""
-    packed = np.load(path, allow_pickle=False)
-    cases, samples = [], {}
+    """The cases, and of each and of what else judges what `Prepare` gives, by its name."""
+    packed = dict(np.load(path, allow_pickle=False))
+    samples: dict[str, Sample] = {}
     for name in sorted({key.split("/")[0] for key in packed}):
-        cases.append(Case(name, name, Path(), distrusted=bool(packed[f"{name}/distrusted"])))
-        arrays = {
-            key: (packed[f"{name}/{key}"] * np.float32(step)).astype(np.float16)
-            for key, (_, step) in PACKED.items()
-        }
+        scan, poured_into, _ = name.partition(WITH)
+        arrays = {}
+        for key, (_, step) in PACKED.items():
+            whole = packed[f"{name}/{key}"].astype(np.float32)
+            if poured_into:
+                whole += packed[f"{scan}/{key}"]
+            arrays[key] = (whole * np.float32(step)).astype(np.float16)
         spacing_mm = packed[f"{name}/spacing_mm"]
         places = places_of(arrays["label"])
         samples[name] = {"name": name, "spacing_mm": spacing_mm, **arrays, **places}
+    cases = [
+        Case(name, name, Path(), distrusted=bool(packed[f"{name}/distrusted"]))
+        for name in samples
+        if f"{name}/distrusted" in packed
+    ]
     return cases, samples
 
 

@@ -29,10 +29,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from false_alarms import LIMIT_ML
 from folds import config, summary
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pool import OF_PATCHES, Pool, fill_all, pack, unpacked
+from pool import OF_PATCHES, PHANTOM, WITH, Pool, fill_all, pack, unpacked
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -163,14 +164,45 @@ class Learner:
         return replay
 
 
-def judged(probability: Tensor, sample: Sample) -> dict[str, float]:
-    found, reference = probability >= 0.5, torch.from_numpy(sample["label"][0] >= 0.5)
-    voxel_ml = float(np.prod(sample["spacing_mm"])) / 1000
-    return {
+def judged(learner: Learner, samples: dict[str, Sample]) -> tuple[dict[str, Any], Tensor]:
+    """By its own scan, by what was poured into that, and by phantoms; and its own's probability."""
+    name = learner.held_out
+    probability, sample = learner.probability(samples[name]), samples[name]
+    found, reference = probability >= 0.5, _effusion(sample)
+    slices = reference.any(dim=0).any(dim=0).nonzero()
+    beyond = found.clone()
+    beyond[..., int(slices.min()) : int(slices.max()) + 1] = False
+    row = {
         "dice": dice(found, reference),
-        "predicted_ml": float(found.sum()) * voxel_ml,
-        "reference_ml": float(reference.sum()) * voxel_ml,
+        "predicted_ml": _ml(found, sample),
+        "reference_ml": _ml(reference, sample),
+        "beyond_ml": _ml(beyond, sample),
+        "poured": {
+            other.removeprefix(f"{name}{WITH}"): _share(learner, after, reference)
+            for other, after in samples.items()
+            if other.startswith(f"{name}{WITH}")
+        },
+        "phantoms_ml": [
+            _ml(learner.probability(phantom) >= 0.5, phantom)
+            for other, phantom in samples.items()
+            if other.startswith(PHANTOM)
+        ],
     }
+    return row, probability
+
+
+def _share(learner: Learner, after: Sample, before: Tensor) -> float:
+    """Of the fluid that was poured, which is not there ``before``, what is found."""
+    fluid = _effusion(after) & ~before
+    return float(((learner.probability(after) >= 0.5) & fluid).sum() / fluid.sum())
+
+
+def _effusion(sample: Sample) -> Tensor:
+    return torch.from_numpy(sample["label"][0] >= 0.5)
+
+
+def _ml(found: Tensor, sample: Sample) -> float:
+    return float(found.sum()) * float(np.prod(sample["spacing_mm"])) / 1000
 
 
 def train_together(
@@ -191,9 +223,7 @@ def train_together(
     if device.type == "cuda":
         torch.cuda.synchronize()
     for learner in learners:
-        sample = samples[learner.held_out]
-        probability = learner.probability(sample)
-        scores = judged(probability, sample)
+        scores, probability = judged(learner, samples)
         yield (
             {"asked": [*asked], "case": learner.held_out, **scores, "loss": learner.last_loss},
             probability,
@@ -243,31 +273,54 @@ def train(options: argparse.Namespace) -> None:
 
 
 def table(results: Path) -> None:
-    """Prints the mean Dice of every setting, and each scan's own over the seeds; no poor masks.
+    """Prints what every setting reached: Dice, over the seeds, and what else was judged.
+
+    Poor masks have no Dice worth telling, but what is found beside them counts.
 
     Raises:
         SystemExit: of a setting, scans or seeds are missing.
     """
-    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if row["case"] not in POOR_MASKS]
     by_settings: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
+    for line in results.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
         by_settings[" ".join(s for s in row["asked"] if not s.startswith("seed="))].append(row)
-    names = sorted({row["case"] for row in rows})
+    everyone = [row for rows in by_settings.values() for row in rows]
+    names = sorted({row["case"] for row in everyone} - {*POOR_MASKS})
+    others = [*everyone[0].get("poured", {})]
     head = ["settings", "mean", "median volume error", *names]
+    if others:
+        head += ["beyond, mL", "phantoms, mL", *(f"found of {other}" for other in others)]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
-    for settings, own in by_settings.items():
-        of_case = [[row for row in own if row["case"] == name] for name in names]
-        if len({len(of_seeds) for of_seeds in of_case}) > 1:
-            raise SystemExit(f"{settings}: not every scan has every seed")
-        dices, predicted_ml, reference_ml = (
-            np.array([[row[value] for row in of_seeds] for of_seeds in of_case]).T  # seeds, scans
-            for value in ("dice", "predicted_ml", "reference_ml")
-        )
-        over = summary(dices, predicted_ml, reference_ml)
-        cells = [f"`{settings}`", over.told, f"{over.volume_error:.0%}"]
-        cells += [f"{dice:.3f}" for dice in dices.mean(axis=0)]
-        print(f"| {' | '.join(cells)} |")
+    for settings, rows in by_settings.items():
+        cells = [f"`{settings}`", *_overlaps(settings, rows, names)]
+        print(f"| {' | '.join(cells + _alarms(rows, others))} |")
+
+
+def _overlaps(settings: str, rows: list[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    of_case = [[row for row in rows if row["case"] == name] for name in names]
+    if len({len(of_seeds) for of_seeds in of_case}) > 1:
+        raise SystemExit(f"{settings}: not every scan has every seed")
+    dices, predicted_ml, reference_ml = (
+        np.array([[row[value] for row in of_seeds] for of_seeds in of_case]).T  # seeds, scans
+        for value in ("dice", "predicted_ml", "reference_ml")
+    )
+    over = summary(dices, predicted_ml, reference_ml)
+    own = [f"{dice:.3f}" for dice in dices.mean(axis=0)]
+    return [over.told, f"{over.volume_error:.0%}", *own]
+
+
+def _alarms(rows: list[dict[str, Any]], others: Sequence[str]) -> list[str]:
+    """Greatest false alarms of any network, and the mean share of what was poured that is found."""
+    if not others:
+        return []
+    beyond, (_, where) = max(
+        (row["beyond_ml"], (number, row["case"])) for number, row in enumerate(rows)
+    )
+    phantoms = [max(row["phantoms_ml"]) for row in rows]
+    alarmed = sum(ml >= LIMIT_ML for ml in phantoms)
+    found = [f"{np.mean([row['poured'][other] for row in rows]):.2f}" for other in others]
+    told = f"{max(phantoms):.0f} ({alarmed} of {len(rows)} networks)"
+    return [f"{beyond:.0f} ({where})", told, *found]
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from pleural.errors import InputError
 from pleural.export.description import metadata
 from pleural.io.whole import write_json, write_text, write_whole
 from pleural.model import AIR
+from pleural.parts import shares
 
 ROOM = Path(__file__).parents[1]
 PACKAGE = "pleural_bundle"  # not `pleural`, or it would hide one that is installed
@@ -23,7 +24,9 @@ SOURCES = (
     "preprocess",
     "model",
     "inference",
+    "parts",
 )  # these need each other, but nothing else
+IMPORTED = ("parts import mask_on", "volume import Volume")
 
 
 def write_bundle(
@@ -79,12 +82,11 @@ def _inference(config: dict[str, Any]) -> dict[str, Any]:
     finish = [
         {"_target_": "Activationsd", "keys": "pred", "sigmoid": True},
         {"_target_": "Invertd", "keys": "pred", "orig_keys": "image", "transform": "@pad"},
-        "@onto_study",
-        {"_target_": "AsDiscreted", "keys": "pred", "threshold": config["threshold"]},
+        "@masked",
         {"_target_": "SaveImaged", "keys": "pred", **save},
     ]
     return {
-        "imports": ["$import glob", f"$from {PACKAGE}.volume import Volume"],
+        "imports": [f"$from {PACKAGE}.{origin}" for origin in IMPORTED] + ["$import glob"],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/studies'",
         "output_dir": "$@bundle_root + '/eval'",
@@ -100,9 +102,11 @@ def _inference(config: dict[str, Any]) -> dict[str, Any]:
             "meta={**like.meta, 'affine': torch.tensor(volume.affine)})"
         ),
         "prepared": "$lambda study: @tensor(@chest_ct(@volume(study)), study)",
-        "onto_study": (
-            "$lambda case: {**case, 'pred': "
-            "@tensor(@volume(case['pred']).onto(@volume(case['study'])), case['study'])}"
+        "threshold": config["threshold"],
+        "sure_inside": shares(config["sure_inside"]),
+        "masked": (
+            "$lambda case: {**case, 'pred': @tensor(mask_on(@volume(case['study']), "
+            "@volume(case['pred']), @threshold, @sure_inside), case['study'])}"
         ),
         "predict": (
             "$torch.no_grad()(lambda case: "

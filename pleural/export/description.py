@@ -52,6 +52,7 @@ def description(run: Run, trained: Trained, data_licence: str | None) -> Json:
             "resampling": "probability, as in preprocessing, onto the study's grid; 0 outside",
             "threshold": trained.threshold,
             "threshold_on": "the study's own grid",
+            "sure_inside": trained.sure_inside,
         },
         "parameters": sum(weights.numel() for weights in trained.net.parameters()),
         "weights_sha256": run.weights_sha256,

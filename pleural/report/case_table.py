@@ -57,6 +57,7 @@ COLUMNS = {
         Column("edge_share", "At the edge", 3),
         Column("lower_bound", "Cut off"),
         Column("effusion", "Effusion"),
+        Column("unsure_ml", "Left out as unsure", 1, "mL"),
         Column("trained_on", "Trained on"),
         Column("seconds", "Time", 1, "s"),
     )

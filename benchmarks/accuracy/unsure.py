@@ -1,0 +1,88 @@
+"""What it brings to leave out parts whose inside the network is unsure of, out of fold.
+
+    python benchmarks/accuracy/unsure.py --root DIR --runs outputs/ablation/default_seed0
+
+Takes the runs of a cross-validation on PleThora; every scan is predicted by the network that held
+it out, and phantoms without effusion by every network. For each pair of shares (see `sure_inside`
+in conf/config.yaml; `0,0` leaves nothing out) prints Dice on the scans' own grids, the median
+volume error, and the millilitres found beyond all effusion of a scan (see `false_alarms.py`) and
+in a phantom: the greatest, and in how many of all they are too many. A table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+from false_alarms import LIMIT_ML, SEED, beyond_ml
+from folds import held_out, summary
+
+from pleural.anatomy import chest
+from pleural.data.plethora import POOR_MASKS, Plethora
+from pleural.dice import dice
+from pleural.parts import Shares, mask_on, shares
+from pleural.run_folder import versions
+from pleural.segmenter import Segmenter
+from pleural.trained import Trained, runs_in
+from pleural.volume import Volume
+
+RULES = ("0,0", "0.3,0.5", "0.3,0.6", "0.3,0.75", "0.3,0.9", "0.5,0.75")
+
+
+def masks(member: Trained, scan: Volume, rules: list[Shares]) -> list[Volume]:
+    probability = Segmenter([member]).probability(member, scan)
+    return [mask_on(scan, probability, member.threshold, rule) for rule in rules]
+
+
+def told_ml(found_ml: list[float]) -> str:
+    too_many = sum(ml >= LIMIT_ML for ml in found_ml)
+    return f"{max(found_ml):.1f} ({too_many} of {len(found_ml)})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--root", required=True, help="folder of the scans, as for data=plethora")
+    parser.add_argument("--runs", required=True, help="folder of the folds' run folders")
+    parser.add_argument("--rules", nargs="+", default=RULES, help="pairs of shares")
+    parser.add_argument("--phantoms", type=int, default=10)
+    options = parser.parse_args()
+    rules = [shares(rule.split(",")) or (0.0, 0.0) for rule in options.rules]
+    cases = {case.name: case for case in Plethora(options.root).cases()}
+    phantoms = [chest((SEED, number), 0.0).scan for number in range(options.phantoms)]
+    own: dict[str, list[tuple[float, float, float]]] = {}  # of a scan: Dice, mL, mL beyond
+    reference_ml: dict[str, float] = {}
+    invented_ml: list[list[float]] = []
+    for run in runs_in(options.runs):
+        member = run.load()
+        for case in held_out(run, cases):
+            scan, reference = case.load()
+            assert reference is not None
+            reference_ml[case.name] = reference.nonzero_ml
+            own[case.name] = [
+                (dice(mask.array, reference.array), mask.nonzero_ml, beyond_ml(mask, reference))
+                for mask in masks(member, scan, rules)
+            ]
+            print(f"{case.name}: done", file=sys.stderr, flush=True)
+        invented_ml += [[m.nonzero_ml for m in masks(member, scan, rules)] for scan in phantoms]
+    names = sorted(own)
+    good = [name for name in names if name not in POOR_MASKS]
+    head = ["shares", "Dice", "median volume error", *names, "beyond, mL", "phantoms, mL"]
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    for number, rule in enumerate(options.rules):
+        of_rule = {name: own[name][number] for name in names}
+        dices, predicted_ml = (np.array([[of_rule[n][i] for n in good]]) for i in (0, 1))
+        over = summary(dices, predicted_ml, np.array([[reference_ml[n] for n in good]]))
+        cells = [rule.replace(",", ", "), over.told, f"{over.volume_error:.0%}"]
+        cells += [f"{of_rule[name][0]:.3f} ({of_rule[name][1]:.0f} mL)" for name in names]
+        cells += [told_ml([beyond for _, _, beyond in of_rule.values()])]
+        cells += [told_ml([volumes[number] for volumes in invented_ml])] if phantoms else ["–"]
+        print(f"| {' | '.join(cells)} |")
+    about = f"Dice without poor masks, n = {len(good)}; {len(phantoms)} phantoms a network"
+    print(f"\n{about}; code {versions()['code']}.")
+
+
+if __name__ == "__main__":
+    main()
