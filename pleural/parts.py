@@ -18,9 +18,10 @@ from pleural.volume import Volume
 SURE = 0.95  # a probability as high as this
 INSIDE_MM = 2.5  # and more from the surface
 LEAST_INSIDE_ML = 0.5  # of less, nothing can be said
+LARGE_ML = 100.0
 TOUCHING = np.ones((3, 3, 3))  # by a face, an edge or a corner
 
-Shares = tuple[float, float]  # of the largest part, and of all others
+Shares = tuple[float, float]  # of the largest part and other large ones, and of the rest
 
 
 def shares(sure_inside: Any) -> Shares | None:
@@ -49,17 +50,19 @@ def unsure(probability: Volume, threshold: float, sure_inside: Shares) -> Volume
         probability: 0 to 1.
         threshold: what reaches it and touches is a part.
         sure_inside: least share of a part's inside that is surely effusion. Less is asked of the
-            largest part, which is the finding if there is any.
+            largest part, which is the finding if there is any, and of all of ``LARGE_ML`` or more,
+            which must not vanish for a network's want of training.
 
     Returns:
         ``None`` where there are no such parts. One too thin or small to have an inside stays.
     """
     numbers, _ = ndimage.label(probability.array >= threshold, TOUCHING)
-    largest = 1 + np.bincount(numbers.ravel(), minlength=2)[1:].argmax()
+    sizes_ml = np.bincount(numbers.ravel(), minlength=2)[1:] * probability.voxel_ml
+    large_ml = min(sizes_ml.max(), LARGE_ML)
     left_out = np.zeros(numbers.shape, bool)
     for number, box in enumerate(ndimage.find_objects(numbers), start=1):
         part = numbers[box] == number
-        least = sure_inside[0 if number == largest else 1]
+        least = sure_inside[0 if sizes_ml[number - 1] >= large_ml else 1]
         if _sure_share(probability, box, part) < least:
             left_out[box] |= part
     if not left_out.any():

@@ -42,6 +42,16 @@ def test_less_is_asked_of_the_largest_part():
     assert left_out((SMALL, 0.5)) == []  # the largest that there is
 
 
+def test_less_is_asked_of_all_large_ones():
+    """Boxes of some 35 mL: as long as these are not large, only the largest is spared."""
+    larger, large = np.s_[4:20, 4:20, 2:14], np.s_[22:38, 22:38, 3:14]
+    assert left_out((larger, 0.5), (large, 0.5)) == [False, True]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pleural.parts.LARGE_ML", 30.0)
+        assert left_out((larger, 0.5), (large, 0.5)) == []
+        assert left_out((larger, 0.5), (large, 0.0)) == [False, True]
+
+
 def test_how_sure_is_up_to_the_shares():
     assert left_out((LARGE, 0.0), (SMALL, 0.25), sure_inside=(0, 0)) == []
     assert left_out((LARGE, 0.5), (SMALL, 0.5), sure_inside=(1, 1)) == [True, True]
