@@ -70,6 +70,11 @@ def unsure(probability: Volume, threshold: float, sure_inside: Shares) -> Volume
     return probability.with_array(ndimage.binary_dilation(left_out, TOUCHING).astype(np.uint8))
 
 
+def without(found: np.ndarray, left_out: Volume | None, grid: Volume) -> np.ndarray:
+    """``found`` on ``grid``, as truth values, less what :func:`unsure` gave on any other grid."""
+    return found if left_out is None else found & (left_out.onto(grid).array < 0.5)
+
+
 def mask_on(
     grid: Volume, probability: Volume, threshold: float, sure_inside: Shares | None
 ) -> Volume:
@@ -78,11 +83,8 @@ def mask_on(
     All at once, for exported networks; :class:`pleural.segmenter.Segmenter` takes slabs of a mean.
     """
     found = probability.onto(grid).array >= threshold
-    if sure_inside is not None:
-        left_out = unsure(probability, threshold, sure_inside)
-        if left_out is not None:
-            found &= left_out.onto(grid).array < 0.5
-    return grid.with_array(found.astype(np.uint8))
+    left_out = None if sure_inside is None else unsure(probability, threshold, sure_inside)
+    return grid.with_array(without(found, left_out, grid).astype(np.uint8))
 
 
 def _sure_share(probability: Volume, box: tuple[slice, ...], part: np.ndarray) -> float:

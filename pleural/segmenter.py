@@ -25,7 +25,7 @@ from pleural.data.case import scan_findings
 from pleural.errors import Findings, InputError, first_line
 from pleural.hardware import autocast, fastest_device, fastest_precision
 from pleural.model import AIR, tuned
-from pleural.parts import Shares, unsure
+from pleural.parts import Shares, unsure, without
 from pleural.prepared import padded
 from pleural.trained import Trained, runs_in
 from pleural.volume import Volume
@@ -132,17 +132,15 @@ class Segmenter:
             part = scan.cropped((x, y, slab))
             probability = _mean(maps, part)
             found = probability >= self.threshold
-            if unsure_of is not None:
-                left_out = found & (unsure_of.onto(part).array >= 0.5)
-                n_unsure += int(left_out.sum())
-                found &= ~left_out
-            mask[x, y, slab] = found
+            sure = without(found, unsure_of, part)
+            n_unsure += int(found.sum() - sure.sum())
+            mask[x, y, slab] = sure
             stored[x, y, slab] = np.rint(probability * CERTAIN).astype(np.uint8)
         volumes = scan.with_array(mask), scan.with_array(stored)
         return Segmentation(*volumes, unsure_ml=n_unsure * scan.voxel_ml)
 
     def _unsure_of(self, maps: Sequence[Volume]) -> Volume | None:
-        """On the first member's grid, which is coarser than most studies', so it takes no time."""
+        """On the first member's grid, which is coarser than most studies'."""
         if self.sure_inside is None:
             return None
         first = maps[0]

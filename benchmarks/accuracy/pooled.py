@@ -29,11 +29,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from false_alarms import LIMIT_ML
+from false_alarms import LIMIT_ML, beyond_ml
 from folds import config, summary
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pool import OF_PATCHES, PHANTOM, WITH, Pool, fill_all, pack, unpacked
+from poured import share_found
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -44,6 +45,7 @@ from pleural.loss import KnownOnly
 from pleural.model import tuned
 from pleural.prepared import Sample
 from pleural.run_folder import versions
+from pleural.volume import Volume
 
 LAST = 0.1  # share of a training over which its loss is averaged
 
@@ -169,21 +171,21 @@ def judged(learner: Learner, samples: dict[str, Sample]) -> tuple[dict[str, Any]
     name = learner.held_out
     probability, sample = learner.probability(samples[name]), samples[name]
     found, reference = probability >= 0.5, _effusion(sample)
-    slices = reference.any(dim=0).any(dim=0).nonzero()
-    beyond = found.clone()
-    beyond[..., int(slices.min()) : int(slices.max()) + 1] = False
+    prediction, real = _volume(found, sample), _volume(reference, sample)
     row = {
         "dice": dice(found, reference),
-        "predicted_ml": _ml(found, sample),
-        "reference_ml": _ml(reference, sample),
-        "beyond_ml": _ml(beyond, sample),
+        "predicted_ml": prediction.nonzero_ml,
+        "reference_ml": real.nonzero_ml,
+        "beyond_ml": beyond_ml(prediction, real),
         "poured": {
-            other.removeprefix(f"{name}{WITH}"): _share(learner, after, reference)
+            other.removeprefix(f"{name}{WITH}"): share_found(
+                learner.probability(after) >= 0.5, _effusion(after), reference
+            )
             for other, after in samples.items()
             if other.startswith(f"{name}{WITH}")
         },
         "phantoms_ml": [
-            _ml(learner.probability(phantom) >= 0.5, phantom)
+            _volume(learner.probability(phantom) >= 0.5, phantom).nonzero_ml
             for other, phantom in samples.items()
             if other.startswith(PHANTOM)
         ],
@@ -191,18 +193,12 @@ def judged(learner: Learner, samples: dict[str, Sample]) -> tuple[dict[str, Any]
     return row, probability
 
 
-def _share(learner: Learner, after: Sample, before: Tensor) -> float:
-    """Of the fluid that was poured, which is not there ``before``, what is found."""
-    fluid = _effusion(after) & ~before
-    return float(((learner.probability(after) >= 0.5) & fluid).sum() / fluid.sum())
-
-
 def _effusion(sample: Sample) -> Tensor:
     return torch.from_numpy(sample["label"][0] >= 0.5)
 
 
-def _ml(found: Tensor, sample: Sample) -> float:
-    return float(found.sum()) * float(np.prod(sample["spacing_mm"])) / 1000
+def _volume(found: Tensor, sample: Sample) -> Volume:
+    return Volume(found.numpy(), np.diag([*sample["spacing_mm"], 1.0]))
 
 
 def train_together(

@@ -51,18 +51,24 @@ def found(member: Trained, sample: Sample) -> Tensor:
     return logits[0] >= 0
 
 
+def share_found(prediction: Tensor, there: Tensor, before: Tensor) -> float:
+    """Of the fluid that was poured, which was not there ``before``."""
+    fluid = there & ~before
+    return float((prediction & fluid).sum() / fluid.sum())
+
+
 def measured(
     member: Trained, before: Sample, depth_mm: float, fluid_hu: float, drawings: int
 ) -> np.ndarray:
     """Millilitres poured, the share of them that is found, and Dice; means over the drawings."""
     voxel_ml = float(np.prod(before["spacing_mm"])) / 1000
+    real = torch.from_numpy(before["label"] >= 0.5)
     rows = []
     for seed in range(drawings):
         after = poured(before, depth_mm, fluid_hu, seed)
         there, prediction = after["label"] >= 0.5, found(member, after)
-        fluid = there & torch.from_numpy(before["label"] < 0.5)
-        share = float((prediction & fluid).sum() / fluid.sum())
-        rows.append((float(fluid.sum()) * voxel_ml, share, dice(prediction, there)))
+        poured_ml = float((there & ~real).sum()) * voxel_ml
+        rows.append((poured_ml, share_found(prediction, there, real), dice(prediction, there)))
     return np.mean(rows, axis=0)
 
 
