@@ -6,6 +6,7 @@ Shapes: arrays are ``(1, X, Y, Z)``, batches ``(B, 1, X, Y, Z)``.
 from __future__ import annotations
 
 import math
+import signal
 import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
@@ -263,8 +264,9 @@ class _Doubt(Transform):
 
 
 def _start_worker(_: int) -> None:
-    """Plain tensors, where the process was not forked."""
+    """Plain tensors, where the process was not forked; Ctrl-C is for the training to answer."""
     monai.data.set_track_meta(False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _patch(sample: Sample) -> Sample:

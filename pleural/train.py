@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +24,7 @@ from pleural.errors import InputError, first_line, missing_package
 from pleural.faults import what_happened
 from pleural.hardware import keep_freed_memory, wrong_gradients
 from pleural.history import History
+from pleural.interrupt import Interrupt
 from pleural.judgement import Score, described, judge, mean_dice, summary
 from pleural.loop import Training, halved_size
 from pleural.parts import shares
@@ -107,7 +107,8 @@ def train(
         distrusted=[case.name for case in parts.distrusted],
     )
     history = History(run, parts, chooses)
-    callbacks = _callbacks(run, history, patience)
+    interrupt = Interrupt()
+    callbacks = [interrupt, *_callbacks(run, history, patience)]
     fitter = trainer(callbacks=callbacks, logger=logger, default_root_dir=run.path)
     _check(fitter, module, dataset, chooses)
     batches, volumes = dataset.loaders(parts.training, parts.validation, preprocess, augmentation)
@@ -117,7 +118,9 @@ def train(
     record = {**about, "finished": False, "split": described(parts)}
     rank_zero_only(run.save_record)(record)
     clock.lap("prepare")
-    finished = _fit(fitter, module, batches, volumes if chooses else None, run, dataset)
+    with interrupt.heard(fitter):
+        ended = _fit(fitter, module, batches, volumes if chooses else None, run, dataset)
+    finished = ended and not interrupt.asked
     clock.lap("train")
     if not fitter.is_global_zero:  # one process judges and writes
         return math.nan
@@ -260,14 +263,13 @@ def _fit(
     run: RunFolder,
     dataset: Patches,
 ) -> bool:
-    """Whether the training ended by itself; ``False``: Ctrl-C ended it after a first validation."""
+    """Whether the training ended by itself; ``False``: Ctrl-C ended it after an epoch was kept."""
     checkpoint = run.last if run.last.exists() else None
     if checkpoint:
         run.check_last()
     try:
         trainer.fit(module, batches, volumes, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:  # what Lightning makes of Ctrl-C; it ignores further ones from then on
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    except SystemExit:  # what Lightning makes of Ctrl-C
         if not run.best.exists():
             message = f"stopped before the first epoch was kept: nothing in {run.path}"
             raise InputError(message) from None

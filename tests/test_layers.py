@@ -34,7 +34,7 @@ LAYERS = [
         "figures",
         "lungs",
     ],
-    ["prepared", "trainer", "sweep", "history", "held_out"],
+    ["prepared", "trainer", "interrupt", "sweep", "history", "held_out"],
     ["dataset", "segmenter", "augmentation"],
     ["judgement", "loop", "predictions", "faults", "shards"],
     ["train", "predict", "evaluate", "audit", "report", "export", "search"],

@@ -172,23 +172,26 @@ def hears_ctrl_c():
 
 
 def test_ctrl_c_keeps_the_best_weights_and_the_curve(tmp_path, phantoms, data):
-    arguments = [data, *SMALL, "epochs=10000", "trainer.enable_progress_bar=false"]
-    command = [sys.executable, str(ROOT / "run.py"), *arguments]
+    endless = ["epochs=10000", "dataset.num_workers=1", "trainer.enable_progress_bar=false"]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-X", "faulthandler", str(ROOT / "run.py"), data, *SMALL, *endless],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=hears_ctrl_c,
+        start_new_session=True,
     )
     waited_until = time.monotonic() + 200
     while not list(tmp_path.glob("outputs/train/*/last.ckpt")):
         assert process.poll() is None and time.monotonic() < waited_until
         time.sleep(0.2)
-    os.kill(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to its workers too
     try:
         out, err = process.communicate(timeout=100)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # it says where it stands
+        out, err = process.communicate(timeout=20)
     finally:
         process.kill()
     assert process.returncode == 130, err
@@ -197,6 +200,7 @@ def test_ctrl_c_keeps_the_best_weights_and_the_curve(tmp_path, phantoms, data):
     assert (folder / "dice.png").exists()
     assert "best epoch" in out
     assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["finished"] is False
+    assert "stopping after this step" in err
     assert "Traceback" not in err
 
 

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import signal
 from functools import partial
 
 import pytest
@@ -500,6 +501,60 @@ def test_steps_without_a_loss_can_be_skipped_and_are_counted(phantoms, tmp_path,
     assert [row["train_loss"] == "nan" for row in rows(tmp_path)] == [False, True, False]
     weights = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"].values()
     assert all(value.isfinite().all() for value in weights)
+
+
+class Interrupted(nn.Module):
+    """A network in whose training step, counted from 1, Ctrl-C is pressed that many times."""
+
+    def __init__(self, step, times=1):
+        super().__init__()
+        self.net = UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05)
+        self.pressed, self.times = step, times
+        self.begun = self.ended = 0
+
+    def forward(self, image):
+        if not (self.training and torch.is_grad_enabled()):
+            return self.net(image)
+        self.begun += 1
+        if self.begun == self.pressed:
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+        self.ended += 1
+        return self.net(image)
+
+
+@pytest.fixture
+def hears_ctrl_c():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    after = signal.signal(signal.SIGINT, before)
+    assert after in (signal.default_int_handler, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(("times", "ended"), [(1, 5), (2, 4)])
+def test_ctrl_c_waits_for_the_step_unless_it_comes_twice(
+    phantoms, tmp_path, hears_ctrl_c, capfd, times, ended
+):
+    net = Interrupted(5, times)
+    with pytest.raises(KeyboardInterrupt):
+        train(**settings(phantoms, tmp_path, model=net))
+    assert (net.begun, net.ended) == (5, ended)
+    assert "stopping after this step" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert (record["finished"], record["best_epoch"]) == (False, 0)
+
+
+def test_ctrl_c_before_an_epoch_is_kept_is_told(phantoms, tmp_path, hears_ctrl_c):
+    with pytest.raises(InputError, match="stopped before the first epoch was kept"):
+        train(**settings(phantoms, tmp_path, model=Interrupted(2)))
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so(phantoms, tmp_path, hears_ctrl_c):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    train(**settings(phantoms, tmp_path, model=Interrupted(5)))
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["finished"] is True
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_what_to_do_about_a_bad_loss_is_one_of_two():
