@@ -119,8 +119,8 @@ def train(
     rank_zero_only(run.save_record)(record)
     clock.lap("prepare")
     with interrupt.heard(fitter):
-        ended = _fit(fitter, module, batches, volumes if chooses else None, run, dataset)
-    finished = ended and not interrupt.asked
+        finished = _fit(fitter, module, batches, volumes if chooses else None, run, dataset)
+    finished &= not interrupt.asked  # at the end of its last step
     clock.lap("train")
     if not fitter.is_global_zero:  # one process judges and writes
         return math.nan
@@ -128,18 +128,9 @@ def train(
     scores, outcome = _judged(run, trained, fitter, parts.validation)
     clock.lap("judge")
     kept, n_epochs = "best" if chooses else "last", len(history.rows)
+    ended = {"finished": finished, "kept": kept, "epochs": n_epochs, "seconds": clock.seconds}
     counts = {"skipped_steps": module.skipped_steps, "patches": module.patches * fitter.world_size}
-    run.save_record(
-        {
-            **record,
-            **outcome,
-            **counts,
-            "finished": finished,
-            "kept": kept,
-            "epochs": n_epochs,
-            "seconds": clock.seconds,
-        }
-    )
+    run.save_record(record | outcome | counts | ended)
     print(summary(run, f"{kept} epoch {outcome['best_epoch']}", n_epochs, scores))
     if not finished:
         raise KeyboardInterrupt

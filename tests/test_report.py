@@ -92,8 +92,8 @@ def write_training(folder, names=("one", "two"), **changes):
     run.save_metrics(rows)
     cases = [{"name": name, "patient": name} for name in names]
     scores = [
-        {"name": name, "dice": dice, "reference_ml": 100.0, "predicted_ml": 100 * dice}
-        for name, dice in zip(names, (0.5, 0.0), strict=True)
+        {"name": name, "dice": dice, "reference_ml": 100.0, "predicted_ml": 100 * dice} | unsure
+        for name, dice, unsure in zip(names, (0.5, 0.0), ({"unsure_ml": 7.5}, {}), strict=True)
     ]
     split = {"training": [{"name": "three", "patient": "three"}], "validation": cases}
     about = {"versions": VERSIONS, "seed": 0, "finished": True, "split": split}
@@ -234,6 +234,7 @@ def test_a_training_is_told_in_plain_words(trained):
     assert page.words[-1] == "No part of the effusion was found in two."
     assert [row["name"] for row in page.cases.rows] == ["two", "one"]
     assert page.facts["Time"] == "train 1.5 min"
+    assert "look for yourself: one (7.5 mL)." in page.cautions[-1]
 
 
 def test_a_training_that_goes_on_has_a_report_too(tmp_path):

@@ -6,7 +6,7 @@ forbids its browser every request, so that nothing can leave the machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
+from pleural.errors import listed
 from pleural.report.case_table import Column
 from pleural.report.overlay import Picture
 
@@ -139,3 +140,14 @@ def counted(number: int, noun: str) -> str:
     ('1 scan', '2 scans')
     """
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def left_out(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A caution where the network is unsure of something (none in what older code wrote)."""
+    unsure = [row for row in rows if row.get("unsure_ml")]
+    if unsure:
+        named = listed([f"{row['name']} ({row['unsure_ml']:.1f} mL)" for row in unsure])
+        yield (
+            "The network marked more, but is unsure of its inside, so that it is in no mask or "
+            f"volume; look for yourself: {named}."
+        )

@@ -11,7 +11,7 @@ from pleural.data.case import natural
 from pleural.errors import InputError, listed
 from pleural.prediction_folder import PredictionFolder
 from pleural.report import case_table
-from pleural.report.page import Page, Study, Table, counted
+from pleural.report.page import Page, Study, Table, counted, left_out
 from pleural.report.slices import PREDICTION
 
 HASH_SHOWN = 12
@@ -67,11 +67,7 @@ def _words(rows: Sequence[Row], detection_ml: float) -> Iterator[str]:
 def _cautions(rows: Sequence[Row], record: Row, failures: Sequence[Row]) -> Iterator[str]:
     if cut := [row["name"] for row in rows if row["lower_bound"]]:
         yield f"The scan cuts the fluid off, so that there may be more of it: {listed(cut)}."
-    if unsure := [f"{row['name']} ({row['unsure_ml']:.1f} mL)" for row in rows if row["unsure_ml"]]:
-        yield (
-            "The network marked more, but is unsure of its inside, so that it is in no mask or "
-            f"volume; look for yourself: {listed(unsure)}."
-        )
+    yield from left_out(rows)
     if seen := [row["name"] for row in rows if row["trained_on"]]:
         yield f"The network trained on these, so they say nothing of its quality: {listed(seen)}."
     if record["left_out"]:

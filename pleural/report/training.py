@@ -12,7 +12,7 @@ from pleural.data.case import natural
 from pleural.errors import listed
 from pleural.report import case_table, plots
 from pleural.report.overlay import data_url
-from pleural.report.page import DICE, Chart, Page, Table, counted
+from pleural.report.page import DICE, Chart, Page, Table, counted, left_out
 from pleural.run_folder import CONFIG, RunFolder, validation_chose
 from pleural.statistics import few, mean
 from pleural.summary_text import shown
@@ -91,6 +91,7 @@ def _cautions(record: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> 
         yield "The training was stopped, or still goes on: these are the numbers until then."
     if cases and validation_chose(record):
         yield "The best epoch was chosen by these very scans: expect a little less on new ones."
+    yield from left_out(cases)
 
 
 def _scans(cases: Sequence[Mapping[str, Any]]) -> str:
