@@ -1,12 +1,13 @@
 """What it brings to leave out parts whose inside the network is unsure of, out of fold.
 
-    python benchmarks/accuracy/unsure.py --root DIR --runs outputs/ablation/default_seed0
+    python benchmarks/accuracy/unsure.py --root DIR --runs outputs/ablation/default_seed*
 
-Takes the runs of a cross-validation on PleThora; every scan is predicted by the network that held
-it out, and phantoms without effusion by every network. For each pair of shares (see `sure_inside`
-in conf/config.yaml; `0,0` leaves nothing out) prints Dice on the scans' own grids, the median
-volume error, and the millilitres found beyond all effusion of a scan (see `false_alarms.py`) and
-in a phantom: the greatest, and in how many of all they are too many. A table in Markdown.
+Takes the runs of a cross-validation on PleThora, of one seed or more; every scan is predicted by
+the network that held it out, and phantoms without effusion by every network. For each pair of
+shares (see `sure_inside` in conf/config.yaml; `0,0` leaves nothing out) prints Dice on the scans'
+own grids, the median volume error, and the millilitres found beyond all effusion of a scan (see
+`false_alarms.py`) and in a phantom: the greatest, and in how many of all they are too many. A table
+in Markdown; of several seeds, means, with their least and greatest.
 """
 
 from __future__ import annotations
@@ -45,43 +46,52 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--root", required=True, help="folder of the scans, as for data=plethora")
-    parser.add_argument("--runs", required=True, help="folder of the folds' run folders")
+    parser.add_argument(
+        "--runs", required=True, nargs="+", help="folder of the folds' run folders, of each seed"
+    )
     parser.add_argument("--rules", nargs="+", default=RULES, help="pairs of shares")
     parser.add_argument("--phantoms", type=int, default=10)
     options = parser.parse_args()
     rules = [shares(rule.split(",")) or (0.0, 0.0) for rule in options.rules]
     cases = {case.name: case for case in Plethora(options.root).cases()}
     phantoms = [chest((SEED, number), 0.0).scan for number in range(options.phantoms)]
-    own: dict[str, list[tuple[float, float, float]]] = {}  # of a scan: Dice, mL, mL beyond
     reference_ml: dict[str, float] = {}
+    own: list[dict[str, np.ndarray]] = []  # of a seed, of a scan: (rules, 3), Dice, mL, mL beyond
     invented_ml: list[list[float]] = []
-    for run in runs_in(options.runs):
-        member = run.load()
-        for case in held_out(run, cases):
-            scan, reference = case.load()
-            assert reference is not None
-            reference_ml[case.name] = reference.nonzero_ml
-            own[case.name] = [
-                (dice(mask.array, reference.array), mask.nonzero_ml, beyond_ml(mask, reference))
-                for mask in masks(member, scan, rules)
-            ]
-            print(f"{case.name}: done", file=sys.stderr, flush=True)
-        invented_ml += [[m.nonzero_ml for m in masks(member, scan, rules)] for scan in phantoms]
-    names = sorted(own)
+    for seed in options.runs:
+        own.append({})
+        for run in runs_in(seed):
+            member = run.load()
+            for case in held_out(run, cases):
+                scan, reference = case.load()
+                assert reference is not None
+                reference_ml[case.name] = reference.nonzero_ml
+                own[-1][case.name] = np.array(
+                    [
+                        (dice(m.array, reference.array), m.nonzero_ml, beyond_ml(m, reference))
+                        for m in masks(member, scan, rules)
+                    ]
+                )
+                print(f"{case.name}: done", file=sys.stderr, flush=True)
+            invented_ml += [[m.nonzero_ml for m in masks(member, scan, rules)] for scan in phantoms]
+    names = sorted(set.intersection(*map(set, own)))
     good = [name for name in names if name not in POOR_MASKS]
     head = ["shares", "Dice", "median volume error", *names, "beyond, mL", "phantoms, mL"]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for number, rule in enumerate(options.rules):
-        of_rule = {name: own[name][number] for name in names}
-        dices, predicted_ml = (np.array([[of_rule[n][i] for n in good]]) for i in (0, 1))
-        over = summary(dices, predicted_ml, np.array([[reference_ml[n] for n in good]]))
+        dices, predicted_ml = (
+            np.array([[s[n][number, i] for n in good] for s in own]) for i in (0, 1)
+        )
+        over = summary(dices, predicted_ml, np.array([[reference_ml[n] for n in good]] * len(own)))
         cells = [rule.replace(",", ", "), over.told, f"{over.volume_error:.0%}"]
-        cells += [f"{of_rule[name][0]:.3f} ({of_rule[name][1]:.0f} mL)" for name in names]
-        cells += [told_ml([beyond for _, _, beyond in of_rule.values()])]
+        for name in names:
+            told = [f"{s[name][number, 0]:.3f} ({s[name][number, 1]:.0f} mL)" for s in own]
+            cells.append(", ".join(told))
+        cells += [told_ml([found[number, 2] for s in own for found in s.values()])]
         cells += [told_ml([volumes[number] for volumes in invented_ml])] if phantoms else ["–"]
         print(f"| {' | '.join(cells)} |")
-    about = f"Dice without poor masks, n = {len(good)}; {len(phantoms)} phantoms a network"
-    print(f"\n{about}; code {versions()['code']}.")
+    about = f"Dice without poor masks, n = {len(good)}, {len(own)} seeds; "
+    print(f"\n{about}{len(phantoms)} phantoms a network; code {versions()['code']}.")
 
 
 if __name__ == "__main__":
