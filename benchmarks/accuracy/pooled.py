@@ -179,7 +179,7 @@ def judged(learner: Learner, samples: dict[str, Sample]) -> tuple[dict[str, Any]
         "beyond_ml": beyond_ml(prediction, real),
         "poured": {
             other.removeprefix(f"{name}{WITH}"): share_found(
-                learner.probability(after) >= 0.5, _effusion(after), reference
+                learner.probability(after) >= 0.5, _effusion(after) & ~reference
             )
             for other, after in samples.items()
             if other.startswith(f"{name}{WITH}")

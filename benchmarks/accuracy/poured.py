@@ -51,9 +51,7 @@ def found(member: Trained, sample: Sample) -> Tensor:
     return logits[0] >= 0
 
 
-def share_found(prediction: Tensor, there: Tensor, before: Tensor) -> float:
-    """Of the fluid that was poured, which was not there ``before``."""
-    fluid = there & ~before
+def share_found(prediction: Tensor, fluid: Tensor) -> float:
     return float((prediction & fluid).sum() / fluid.sum())
 
 
@@ -67,8 +65,9 @@ def measured(
     for seed in range(drawings):
         after = poured(before, depth_mm, fluid_hu, seed)
         there, prediction = after["label"] >= 0.5, found(member, after)
-        poured_ml = float((there & ~real).sum()) * voxel_ml
-        rows.append((poured_ml, share_found(prediction, there, real), dice(prediction, there)))
+        fluid = there & ~real
+        poured_ml = float(fluid.sum()) * voxel_ml
+        rows.append((poured_ml, share_found(prediction, fluid), dice(prediction, there)))
     return np.mean(rows, axis=0)
 
 

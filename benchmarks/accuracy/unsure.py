@@ -20,6 +20,7 @@ from false_alarms import LIMIT_ML, SEED, beyond_ml
 from folds import held_out, summary
 
 from pleural.anatomy import chest
+from pleural.data.case import Case
 from pleural.data.plethora import POOR_MASKS, Plethora
 from pleural.dice import dice
 from pleural.parts import Shares, mask_on, shares
@@ -34,6 +35,24 @@ RULES = ("0,0", "0.3,0.5", "0.3,0.6", "0.3,0.75", "0.3,0.9", "0.5,0.75")
 def masks(member: Trained, scan: Volume, rules: list[Shares]) -> list[Volume]:
     probability = Segmenter([member]).probability(member, scan)
     return [mask_on(scan, probability, member.threshold, rule) for rule in rules]
+
+
+def judged(member: Trained, case: Case, rules: list[Shares]) -> np.ndarray:
+    """``(rules, 4)``: Dice, mL found, mL of them beyond all effusion, mL of the reference."""
+    scan, reference = case.load()
+    assert reference is not None
+    print(f"{case.name}: judging", file=sys.stderr, flush=True)
+    return np.array(
+        [
+            (
+                dice(mask.array, reference.array),
+                mask.nonzero_ml,
+                beyond_ml(mask, reference),
+                reference.nonzero_ml,
+            )
+            for mask in masks(member, scan, rules)
+        ]
+    )
 
 
 def told_ml(found_ml: list[float]) -> str:
@@ -55,34 +74,21 @@ def main() -> None:
     rules = [shares(rule.split(",")) or (0.0, 0.0) for rule in options.rules]
     cases = {case.name: case for case in Plethora(options.root).cases()}
     phantoms = [chest((SEED, number), 0.0).scan for number in range(options.phantoms)]
-    reference_ml: dict[str, float] = {}
-    own: list[dict[str, np.ndarray]] = []  # of a seed, of a scan: (rules, 3), Dice, mL, mL beyond
+    own: list[dict[str, np.ndarray]] = []  # of a seed: what is judged of its scans
     invented_ml: list[list[float]] = []
     for seed in options.runs:
         own.append({})
         for run in runs_in(seed):
             member = run.load()
-            for case in held_out(run, cases):
-                scan, reference = case.load()
-                assert reference is not None
-                reference_ml[case.name] = reference.nonzero_ml
-                own[-1][case.name] = np.array(
-                    [
-                        (dice(m.array, reference.array), m.nonzero_ml, beyond_ml(m, reference))
-                        for m in masks(member, scan, rules)
-                    ]
-                )
-                print(f"{case.name}: done", file=sys.stderr, flush=True)
+            own[-1] |= {case.name: judged(member, case, rules) for case in held_out(run, cases)}
             invented_ml += [[m.nonzero_ml for m in masks(member, scan, rules)] for scan in phantoms]
     names = sorted(set.intersection(*map(set, own)))
     good = [name for name in names if name not in POOR_MASKS]
     head = ["shares", "Dice", "median volume error", *names, "beyond, mL", "phantoms, mL"]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for number, rule in enumerate(options.rules):
-        dices, predicted_ml = (
-            np.array([[s[n][number, i] for n in good] for s in own]) for i in (0, 1)
-        )
-        over = summary(dices, predicted_ml, np.array([[reference_ml[n] for n in good]] * len(own)))
+        of_good = np.array([[scans[name][number] for name in good] for scans in own])
+        over = summary(of_good[..., 0], of_good[..., 1], of_good[..., 3])
         cells = [rule.replace(",", ", "), over.told, f"{over.volume_error:.0%}"]
         for name in names:
             told = [f"{s[name][number, 0]:.3f} ({s[name][number, 1]:.0f} mL)" for s in own]
@@ -90,7 +96,7 @@ def main() -> None:
         cells += [told_ml([found[number, 2] for s in own for found in s.values()])]
         cells += [told_ml([volumes[number] for volumes in invented_ml])] if phantoms else ["–"]
         print(f"| {' | '.join(cells)} |")
-    about = f"Dice without poor masks, n = {len(good)}, {len(own)} seeds; "
+    about = f"Dice without poor masks, n = {len(good)}, seeds: {len(own)}; "
     print(f"\n{about}{len(phantoms)} phantoms a network; code {versions()['code']}.")
 
 
