@@ -68,6 +68,8 @@ def of_job(config: DictConfig, script: Path) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     (folder / REASON).unlink(missing_ok=True)
     try:
+        if why := _another_training(folder, config):
+            raise InputError(why)
         if _several_processes(config):
             return _in_process_of_its_own(script, folder)
         return float(build_task(config)())
@@ -95,10 +97,43 @@ def _in_process_of_its_own(script: Path, folder: Path) -> float:
     return math.nan if dice is None else float(dice)
 
 
+def spared(subdir: str, *, _root_: DictConfig) -> str | None:
+    """Below a job's folder, where Hydra writes its configuration; nowhere over another's."""
+    folder = OmegaConf.select(_root_, "hydra.runtime.output_dir")
+    return None if folder and _another_training(Path(folder), _root_) else subdir
+
+
+OmegaConf.register_new_resolver("spared", spared, replace=True)
+
+
+def _another_training(folder: Path, config: DictConfig) -> str | None:
+    """What to tell where ``folder`` holds a training that is not this one."""
+    if not folder.exists():
+        return None
+    from pleural.run_folder import CONFIG, RunFolder  # takes seconds, as torch comes with it
+
+    run = RunFolder(folder)
+    try:
+        if not run.holds_weights or (run.load_record() or {}).get("settings") == digest(config):
+            return None
+        own = OmegaConf.load(folder / CONFIG)
+        assert isinstance(own, DictConfig)
+        differ = listed(differing(own, config)) or "which are lost"
+        if own.task._target_ != config.task._target_:
+            differ = "those of another task"
+    except (InputError, OSError, YAMLError, OmegaConfBaseException) as error:
+        differ = one_line(error)
+    return (
+        f"{folder} holds a training with other settings ({differ}): to go on with it, give it "
+        "the same; else name another folder"
+    )
+
+
 class Place(Callback):
     """Tells before anything is built that there would be no one folder for the results.
 
     Or that there is one which holds a training already: Hydra would write over its configuration.
+    Which folder a job of a sweep has is known when it begins, see :func:`spared`.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -110,8 +145,8 @@ class Place(Callback):
                 "give them one with name=..."
             )
         folder = Path(config.hydra.run.dir)
-        if folder.exists():
-            self._spare(folder, config)
+        if why := _another_training(folder, config):
+            self._refuse(why)
         self._try(folder)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -124,25 +159,6 @@ class Place(Callback):
                     "write to one: give a command for each value, with a name=... of its own"
                 )
         self._try(Path(config.hydra.sweep.dir))
-
-    def _spare(self, folder: Path, config: DictConfig) -> None:
-        from pleural.run_folder import CONFIG, RunFolder  # takes seconds, as torch comes with it
-
-        run = RunFolder(folder)
-        try:
-            if not run.holds_weights or (run.load_record() or {}).get("settings") == digest(config):
-                return
-            own = OmegaConf.load(folder / CONFIG)
-            assert isinstance(own, DictConfig)
-            differ = listed(differing(own, config)) or "which are lost"
-            if own.task._target_ != config.task._target_:
-                differ = "those of another task"
-        except (InputError, OSError, YAMLError, OmegaConfBaseException) as error:
-            differ = one_line(error)
-        self._refuse(
-            f"{folder} holds a training with other settings ({differ}): to go on with it, give it "
-            "the same; else name another folder"
-        )
 
     def _try(self, folder: Path) -> None:
         try:

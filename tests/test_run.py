@@ -74,6 +74,10 @@ def test_a_run_of_other_settings_is_refused_and_stays_as_it_was(cross_validated,
     for refused, told in (
         ([f"resume={folder}", "loss.pos_weight=2"], "other settings (loss.pos_weight)"),
         ([f"hydra.run.dir={quoted(folder)}", "task=audit", data], "another task"),
+        (
+            ["-m", "name=cv", f"hydra.sweep.subdir={quoted(folder.name)}", "loss.pos_weight=2"],
+            "other settings (",
+        ),
     ):
         done = run(cross_validated, *refused)
         assert done.returncode == 2
