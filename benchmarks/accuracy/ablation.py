@@ -78,6 +78,12 @@ VARIANTS: dict[str, list[str]] = {
         "model.channels=[16,32,64,128,256]",
         "model.stem_stride=[2,2,1]",
     ],
+    "finer_grid": [  # much the same of the chest in a patch, and a millilitre
+        "preprocess.spacing_mm=[1.5,1.5,null]",
+        "patch_size=[192,160,64]",
+        "dataset.margin=[42,42,16]",
+        "loss.smooth=170",
+    ],
     "small_patches": ["patch_size=[96,96,64]", "coarse_until=0"],  # halved, too small for bf16
     "batch_dice": ["loss.dice_over=batch", "loss.smooth=1e-5"],
     "patch_dice": ["loss.dice_over=patch"],
