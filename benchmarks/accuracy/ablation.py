@@ -84,6 +84,13 @@ VARIANTS: dict[str, list[str]] = {
         "dataset.margin=[42,42,16]",
         "loss.smooth=170",
     ],
+    "finest_grid": [  # nearly the scans' own; halved for longer, or it would take two hours
+        "preprocess.spacing_mm=[1,1,null]",
+        "patch_size=[288,256,64]",
+        "dataset.margin=[64,64,16]",
+        "loss.smooth=380",
+        "coarse_until=0.75",
+    ],
     "small_patches": ["patch_size=[96,96,64]", "coarse_until=0"],  # halved, too small for bf16
     "batch_dice": ["loss.dice_over=batch", "loss.smooth=1e-5"],
     "patch_dice": ["loss.dice_over=patch"],
