@@ -108,7 +108,7 @@ OmegaConf.register_new_resolver("spared", spared, replace=True)
 
 def _another_training(folder: Path, config: DictConfig) -> str | None:
     """What to tell where ``folder`` holds a training that is not this one."""
-    if not folder.exists():
+    if not any(folder.glob("*")):  # not there, or made for this one
         return None
     from pleural.run_folder import CONFIG, RunFolder  # takes seconds, as torch comes with it
 

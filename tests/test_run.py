@@ -89,6 +89,16 @@ def test_a_run_of_other_settings_is_refused_and_stays_as_it_was(cross_validated,
         assert "finished before" in done.stdout
 
 
+def test_a_mistake_is_told_before_torch_is_imported(tmp_path):
+    script, *arguments = typed("run.py", "data=plethora")[1:]
+    done = conftest.run(tmp_path, sys.executable, "-X", "importtime", script, *arguments)
+    assert done.returncode == 2
+    assert "data.root is missing" in done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hydra" in imported
+    assert "torch" not in imported
+
+
 def test_jobs_that_would_share_a_folder_are_refused(tmp_path):
     done = run(tmp_path, "-m", "task=audit", "data=folder", "data.root=A,B")
     assert done.returncode == 2
