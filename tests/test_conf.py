@@ -152,7 +152,7 @@ def test_a_task_names_a_function_of_its_own_name_and_all_its_arguments(tmp_path,
     inspect.signature(task.func).bind(**task.keywords)
 
 
-PATCHES = {"default": (160, 128, 64), "halved": (80, 64, 64), "quick": (96, 64, 32)}
+PATCHES = {"default": (192, 160, 64), "halved": (96, 80, 64), "quick": (96, 64, 64)}
 
 
 @pytest.mark.parametrize("option", OPTIONS["model"])

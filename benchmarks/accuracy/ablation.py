@@ -40,8 +40,8 @@ NO_HYPODENSITY = ["augmentation.transforms.3.prob=0"]
 LOW = [  # 10 cm of the chest, not 19
     *SHALLOW,
     *NO_HYPODENSITY,
-    "patch_size=[160,128,32]",
-    "dataset.margin=[32,32,8]",
+    "patch_size=[192,160,32]",
+    "dataset.margin=[42,42,8]",
 ]
 VARIANTS: dict[str, list[str]] = {
     "default": [],
@@ -78,14 +78,14 @@ VARIANTS: dict[str, list[str]] = {
         "model.channels=[16,32,64,128,256]",
         "model.stem_stride=[2,2,1]",
     ],
-    "finer_grid": [  # much the same of the chest in a patch, and a millilitre
-        "preprocess.spacing_mm=[1.5,1.5,null]",
-        "patch_size=[192,160,64]",
-        "dataset.margin=[42,42,16]",
-        "loss.smooth=170",
+    "coarser_grid": [  # much the same of the chest in a patch, and a millilitre
+        "preprocess.spacing_mm=[2,2,3]",
+        "patch_size=[160,128,64]",
+        "dataset.margin=[32,32,16]",
+        "loss.smooth=100",
     ],
-    "finest_grid": [  # 3.6 times the voxels of the default in a patch: halved for longer
-        "preprocess.spacing_mm=[1,1,null]",
+    "finer_grid": [  # 2.4 times the voxels of the default in a patch: halved for longer
+        "preprocess.spacing_mm=[1,1,3]",
         "patch_size=[288,256,64]",
         "dataset.margin=[64,64,16]",
         "loss.smooth=380",
