@@ -9,6 +9,7 @@ from scipy.ndimage import affine_transform, distance_transform_edt
 from pleural.augmentation import (
     RandAffine,
     RandConsolidation,
+    RandCyst,
     RandEffusion,
     RandEnhancement,
     RandHypodensity,
@@ -366,6 +367,51 @@ def test_no_fat_no_other_fluid(chest):
 
 def test_the_same_seed_is_the_same_other_fluid(fatty):
     one, same, other = (other_fluid(seed)(fatty)["image"] for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def cyst(seed=0, prob=1.0, radius_mm=(15, 15)):
+    return RandCyst(prob, WINDOW_HU, radius_mm, (10, 10), (1, 1)).set_random_state(seed)
+
+
+def test_a_cyst_is_in_fat_and_organs_alike_and_no_effusion(fatty):
+    fatty["image"][0, :10, :20] = 0.05
+    tissues = {"fat": fatty["image"] == -0.1, "organ": fatty["image"] == 0.05}
+    reached = dict.fromkeys(tissues, 0)
+    for seed in range(30):
+        made = cyst(seed)(fatty)
+        changed = made["image"] != fatty["image"]
+        assert torch.equal(made["label"], fatty["label"])
+        for name, tissue in tissues.items():
+            reached[name] += int((changed & tissue).sum())
+    assert min(reached.values()) > 100
+    assert made["name"] == "kept"
+
+
+def test_a_cyst_is_near_lung_or_effusion_and_clear_of_them(fatty):
+    pleural = ((fatty["lung_depth_mm"] != 0) | (fatty["label"] > 0))[0].numpy()
+    away_mm = distance_transform_edt(~pleural, sampling=fatty["spacing_mm"])
+    for seed in range(30):
+        changed = (cyst(seed)(fatty)["image"] != fatty["image"])[0].numpy()
+        assert changed.any()
+        assert away_mm[changed].min() > 8
+        assert away_mm[changed].min() < 75  # its middle within 56 mm, by cells of 8 mm
+
+
+def test_bone_and_air_are_no_place_for_a_cyst(fatty):
+    fatty["image"][0, :4] = 0.6
+    fatty["image"][0, :, :, :2] = -1
+    hard = (fatty["image"] == 0.6) | (fatty["image"] == -1)
+    for seed in range(30):
+        changed = cyst(seed, radius_mm=(60, 60))(fatty)["image"] != fatty["image"]
+        assert changed.any()
+        assert not (changed & hard).any()
+    assert cyst(prob=0.0)(fatty) is fatty
+
+
+def test_the_same_seed_is_the_same_cyst(fatty):
+    one, same, other = (cyst(seed)(fatty)["image"] for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 

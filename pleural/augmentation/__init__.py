@@ -17,11 +17,12 @@ from pleural.augmentation.consolidation import RandConsolidation
 from pleural.augmentation.effusion import RandEffusion
 from pleural.augmentation.enhancement import RandEnhancement
 from pleural.augmentation.hypodensity import RandHypodensity
-from pleural.augmentation.other_fluid import RandOtherFluid
+from pleural.augmentation.other_fluid import RandCyst, RandOtherFluid
 
 __all__ = [
     "RandAffine",
     "RandConsolidation",
+    "RandCyst",
     "RandEffusion",
     "RandEnhancement",
     "RandHypodensity",

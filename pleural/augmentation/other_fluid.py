@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from torch import Tensor
 from torch.nn.functional import max_pool3d
 
@@ -9,7 +11,9 @@ from pleural.augmentation.painting import RandTissue, cell_of, repeated, value
 from pleural.prepared import Sample
 
 FAT_HU = (-200.0, -20.0)
+DENSE_HU = 250.0  # bone, and vessels full of contrast medium
 CLEAR_MM = 8.0  # from lung and effusion, at least: fat there may border on fluid
+ABOUT_CLEARS = 6  # as many times that: where a cyst may be taken for effusion
 
 
 class RandOtherFluid(RandTissue):
@@ -22,16 +26,41 @@ class RandOtherFluid(RandTissue):
     blur_mm = (4.0, 30.0)
 
     def places(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        low, high = (value(hu, self.window_hu) for hu in FAT_HU)
-        image = sample["image"][0]
-        fat = (image > low) & (image < high) & ~_near_pleura(sample)
+        (near,) = _near_pleura(sample, 1)
+        fat = _between(FAT_HU, sample, self.window_hu) & ~near
         return fat, fat
 
 
-def _near_pleura(sample: Sample) -> Tensor:
-    """``(X, Y, Z)``: within ``CLEAR_MM`` of lung, recess and what may be effusion, or a bit off."""
+class RandCyst(RandTissue):
+    """Puts a bag of fluid among fat, muscle and organs: a full stomach, a cyst, a gall bladder.
+
+    Air and dense bone stay, and so does the label. Beside few bodies, a network takes a stomach
+    full of water for effusion.
+    """
+
+    blur_mm = (1.0, 6.0)
+
+    def places(self, sample: Sample) -> tuple[Tensor, Tensor]:
+        near, about = _near_pleura(sample, 1, ABOUT_CLEARS)
+        soft = _between((FAT_HU[0], DENSE_HU), sample, self.window_hu) & ~near
+        return soft & about, soft
+
+
+def _between(hu: Sequence[float], sample: Sample, window_hu: Sequence[float]) -> Tensor:
+    """``(X, Y, Z)``: where the image is."""
+    low, high = (value(end, window_hu) for end in hu)
+    image = sample["image"][0]
+    return (image > low) & (image < high)
+
+
+def _near_pleura(sample: Sample, *clears: int) -> Iterator[Tensor]:
+    """Each ``(X, Y, Z)``: so many ``CLEAR_MM`` from lung, recess and what may be effusion, about.
+
+    Never nearer than that.
+    """
     pleural = (sample["lung_depth_mm"] != 0) | (sample["label"] != 0)
     cell = cell_of(CLEAR_MM, sample["spacing_mm"])
     cells = max_pool3d(pleural.float(), cell, ceil_mode=True)
-    near = max_pool3d(cells, 3, stride=1, padding=1) > 0
-    return repeated(near, cell, pleural.shape[1:])
+    for n in clears:
+        near = max_pool3d(cells, 2 * n + 1, stride=1, padding=n) > 0
+        yield repeated(near, cell, pleural.shape[1:])
