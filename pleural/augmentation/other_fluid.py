@@ -62,5 +62,11 @@ def _near_pleura(sample: Sample, *clears: int) -> Iterator[Tensor]:
     cell = cell_of(CLEAR_MM, sample["spacing_mm"])
     cells = max_pool3d(pleural.float(), cell, ceil_mode=True)
     for n in clears:
-        near = max_pool3d(cells, 2 * n + 1, stride=1, padding=n) > 0
-        yield repeated(near, cell, pleural.shape[1:])
+        yield repeated(_widened(cells, n) > 0, cell, pleural.shape[1:])
+
+
+def _widened(cells: Tensor, n: int) -> Tensor:
+    """The greatest within ``n`` cells on each axis: of one axis after another, which is as good."""
+    for size in ([2 * n + 1, 1, 1], [1, 2 * n + 1, 1], [1, 1, 2 * n + 1]):
+        cells = max_pool3d(cells, size, stride=1, padding=[width // 2 for width in size])
+    return cells
