@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 from torch.nn.functional import max_pool3d
@@ -13,7 +13,7 @@ from pleural.prepared import Sample
 FAT_HU = (-200.0, -20.0)
 DENSE_HU = 250.0  # bone, and vessels full of contrast medium
 CLEAR_MM = 8.0  # from lung and effusion, at least: fat there may border on fluid
-ABOUT_CLEARS = 6  # as many times that: where a cyst may be taken for effusion
+DIAPHRAGM_MM = 3.0
 
 
 class RandOtherFluid(RandTissue):
@@ -26,24 +26,27 @@ class RandOtherFluid(RandTissue):
     blur_mm = (4.0, 30.0)
 
     def places(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        (near,) = _near_pleura(sample, 1)
+        near = _near(_pleural(sample), CLEAR_MM, sample["spacing_mm"])
         fat = _between(FAT_HU, sample, self.window_hu) & ~near
         return fat, fat
 
 
 class RandCyst(RandTissue):
-    """Puts a bag of fluid among fat, muscle and organs: a full stomach, a cyst, a gall bladder.
+    """Puts a bag of fluid below a lung's base: a full stomach, a cyst of liver or spleen.
 
-    Air and dense bone stay, and so does the label. Beside few bodies, a network takes a stomach
-    full of water for effusion.
+    Its middle has lung or recess straight above it, and it keeps a diaphragm's thickness from them;
+    to the side of them, as far as :class:`RandOtherFluid`. Air and dense bone stay, and so does the
+    label. Beside few bodies, a network takes a stomach full of water for effusion.
     """
 
     blur_mm = (1.0, 6.0)
 
     def places(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        near, about = _near_pleura(sample, 1, ABOUT_CLEARS)
-        soft = _between((FAT_HU[0], DENSE_HU), sample, self.window_hu) & ~near
-        return soft & about, soft
+        pleural, spacing_mm = _pleural(sample), sample["spacing_mm"]
+        below = pleural.flip(2).cumsum(2).flip(2) > 0
+        below &= ~_near(pleural, DIAPHRAGM_MM, spacing_mm)
+        soft = _between((FAT_HU[0], DENSE_HU), sample, self.window_hu)
+        return soft & below, soft & (below | ~_near(pleural, CLEAR_MM, spacing_mm))
 
 
 def _between(hu: Sequence[float], sample: Sample, window_hu: Sequence[float]) -> Tensor:
@@ -53,20 +56,14 @@ def _between(hu: Sequence[float], sample: Sample, window_hu: Sequence[float]) ->
     return (image > low) & (image < high)
 
 
-def _near_pleura(sample: Sample, *clears: int) -> Iterator[Tensor]:
-    """Each ``(X, Y, Z)``: so many ``CLEAR_MM`` from lung, recess and what may be effusion, about.
-
-    Never nearer than that.
-    """
-    pleural = (sample["lung_depth_mm"] != 0) | (sample["label"] != 0)
-    cell = cell_of(CLEAR_MM, sample["spacing_mm"])
-    cells = max_pool3d(pleural.float(), cell, ceil_mode=True)
-    for n in clears:
-        yield repeated(_widened(cells, n) > 0, cell, pleural.shape[1:])
+def _pleural(sample: Sample) -> Tensor:
+    """``(X, Y, Z)``: lung, recess and what may be effusion."""
+    return (sample["lung_depth_mm"][0] != 0) | (sample["label"][0] != 0)
 
 
-def _widened(cells: Tensor, n: int) -> Tensor:
-    """The greatest within ``n`` cells on each axis: of one axis after another, which is as good."""
-    for size in ([2 * n + 1, 1, 1], [1, 2 * n + 1, 1], [1, 1, 2 * n + 1]):
-        cells = max_pool3d(cells, size, stride=1, padding=[width // 2 for width in size])
-    return cells
+def _near(where: Tensor, mm: float, spacing_mm: Iterable[float]) -> Tensor:
+    """Within ``mm`` of ``where``, ``(X, Y, Z)``, or a bit off, by cells of that size."""
+    cell = cell_of(mm, spacing_mm)
+    cells = max_pool3d(where[None].float(), cell, ceil_mode=True)
+    near = max_pool3d(cells, 3, stride=1, padding=1) > 0
+    return repeated(near, cell, where.shape)
