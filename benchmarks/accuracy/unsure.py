@@ -29,7 +29,7 @@ from pleural.segmenter import Segmenter
 from pleural.trained import Trained, runs_in
 from pleural.volume import Volume
 
-RULES = ("0,0", "0.3,0.5", "0.3,0.6", "0.3,0.75", "0.3,0.9", "0.5,0.75")
+RULES = ("0,0", "0.3,0.6", "0.3,0.75", "0.3,0.85", "0.3,0.9", "0.6,0.85")
 
 
 def masks(member: Trained, scan: Volume, rules: list[Shares]) -> list[Volume]:

@@ -40,8 +40,8 @@ def difference(hu: float, window_hu: Sequence[float]) -> float:
 def noise(random: np.random.RandomState, shape: Sequence[int], sd: float) -> Tensor:
     """Of standard deviation ``sd``, correlated between neighbours by 0.25 in plane, 0.5 along Z.
 
-    As is that of scans brought to 2 mm, by their soft tissue. White noise would give away what was
-    painted.
+    As is, about, that of scans brought to 1.5 or 2 mm, by their soft tissue. White noise would give
+    away what was painted.
     """
     generator = torch.Generator().manual_seed(int(random.randint(2**31)))
     n_x, n_y, n_z = shape
