@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from false_alarms import LIMIT_ML, SEED
@@ -33,19 +34,22 @@ def sliced(volume: Volume, slice_mm: float) -> Volume:
     return volume.reoriented().resampled((None, None, slice_mm))
 
 
-def judged(segmenter: Segmenter, case: Case, slice_mm: float) -> float:
-    """Dice."""
+def judged(segmenter: Segmenter, case: Case, slices_mm: Sequence[float]) -> dict[float, float]:
+    """Dice of each thickness that is not below the scan's own."""
     scan, reference = case.load()
     assert reference is not None
-    thick = sliced(scan, slice_mm)
-    mask = segmenter.segment(thick).mask
-    return dice(mask.array, reference.onto(thick).array >= 0.5)
+    own_mm = scan.reoriented().spacing_mm[2]
+    found = {}
+    for mm in slices_mm:
+        if mm >= own_mm - 0.01:
+            thick = sliced(scan, mm)
+            mask = segmenter.segment(thick).mask
+            found[mm] = dice(mask.array, reference.onto(thick).array >= 0.5)
+    return found
 
 
-def invented_ml(segmenter: Segmenter, phantom: int, slice_mm: float) -> float:
-    spacing_mm = (IN_PLANE_MM, IN_PLANE_MM, slice_mm)
-    scan = chest((SEED, phantom), 0.0, spacing_mm=spacing_mm).scan
-    return segmenter.segment(scan).mask.nonzero_ml
+def phantom(number: int, slice_mm: float) -> Volume:
+    return chest((SEED, number), 0.0, spacing_mm=(IN_PLANE_MM, IN_PLANE_MM, slice_mm)).scan
 
 
 def main() -> None:
@@ -58,16 +62,19 @@ def main() -> None:
     parser.add_argument("--phantoms", type=int, default=10)
     options = parser.parse_args()
     cases = {case.name: case for case in Plethora(options.root).cases()}
+    phantoms = {
+        mm: [phantom(number, mm) for number in range(options.phantoms)] for mm in options.slices_mm
+    }
     found: dict[float, dict[str, float]] = {mm: {} for mm in options.slices_mm}
     invented: dict[float, list[float]] = {mm: [] for mm in options.slices_mm}
     for run in runs_in(options.runs):
         segmenter = Segmenter([run.load()])
-        own = [case for case in held_out(run, cases) if case.name not in POOR_MASKS]
-        for mm in options.slices_mm:
-            for case in own:
-                if mm >= case.load()[0].reoriented().spacing_mm[2] - 0.01:
-                    found[mm][case.name] = judged(segmenter, case, mm)
-            invented[mm] += [invented_ml(segmenter, i, mm) for i in range(options.phantoms)]
+        for case in held_out(run, cases):
+            if case.name not in POOR_MASKS:
+                for mm, overlap in judged(segmenter, case, options.slices_mm).items():
+                    found[mm][case.name] = overlap
+        for mm, scans in phantoms.items():
+            invented[mm] += [segmenter.segment(scan).mask.nonzero_ml for scan in scans]
         print(f"{run.path.name}: done", file=sys.stderr, flush=True)
     names = sorted({name for of_scan in found.values() for name in of_scan})
     head = ["slices, mm", "mean Dice", *names, "most in a phantom, mL", f"{LIMIT_ML:g} mL and more"]

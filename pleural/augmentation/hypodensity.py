@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool3d, max_pool3d
 
 from pleural.augmentation.painting import (
     RandTissue,
+    between,
     box_of,
     cell_of,
     difference,
@@ -98,8 +99,7 @@ class RandHypodensity(RandTissue):
     def _organs(self, sample: Sample) -> Organs:
         cell = cell_of(CELL_MM, sample["spacing_mm"])
         means = avg_pool3d(sample["image"], cell, ceil_mode=True)
-        low, high = self._soft
-        soft = ((means > low) & (means < high)).float()
+        soft = between(means, ORGAN_HU, self.window_hu).float()
         return Organs(cell, means, -max_pool3d(-soft, 3, stride=1, padding=1) > 0)
 
     def _same_tissue(self, image: Tensor, label: Tensor, mean: float) -> Tensor:
@@ -111,12 +111,8 @@ class RandHypodensity(RandTissue):
 
     def _room(self, image: Tensor, smooth: Tensor, label: Tensor) -> Tensor:
         """``(X, Y, Z)``: what may be changed."""
-        low, high = self._soft
+        low, high = (value(hu, self.window_hu) for hu in ORGAN_HU)
         return (smooth[0] > low) & (image[0] < high) & (label[0] == 0)
-
-    @property
-    def _soft(self) -> list[float]:
-        return [value(hu, self.window_hu) for hu in ORGAN_HU]
 
 
 def _smooth(image: Tensor) -> Tensor:

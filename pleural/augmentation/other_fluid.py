@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from torch import Tensor
 from torch.nn.functional import max_pool3d
 
-from pleural.augmentation.painting import RandTissue, cell_of, repeated, value
+from pleural.augmentation.painting import RandTissue, between, cell_of, repeated
 from pleural.prepared import Sample
 
 FAT_HU = (-200.0, -20.0)
-DENSE_HU = 250.0  # bone, and vessels full of contrast medium
+SOFT_HU = (
+    -200.0,
+    250.0,
+)  # fat, muscle, organs; not dense bone, nor what is full of contrast medium
 CLEAR_MM = 8.0  # from lung and effusion, at least: fat there may border on fluid
-DIAPHRAGM_MM = 3.0
+DIAPHRAGM_MM = 3.0  # the least between lung and what lies below it
 
 
 class RandOtherFluid(RandTissue):
@@ -27,7 +30,7 @@ class RandOtherFluid(RandTissue):
 
     def places(self, sample: Sample) -> tuple[Tensor, Tensor]:
         near = _near(_pleural(sample), CLEAR_MM, sample["spacing_mm"])
-        fat = _between(FAT_HU, sample, self.window_hu) & ~near
+        fat = between(sample["image"][0], FAT_HU, self.window_hu) & ~near
         return fat, fat
 
 
@@ -45,15 +48,8 @@ class RandCyst(RandTissue):
         pleural, spacing_mm = _pleural(sample), sample["spacing_mm"]
         below = pleural.flip(2).cumsum(2).flip(2) > 0
         below &= ~_near(pleural, DIAPHRAGM_MM, spacing_mm)
-        soft = _between((FAT_HU[0], DENSE_HU), sample, self.window_hu)
+        soft = between(sample["image"][0], SOFT_HU, self.window_hu)
         return soft & below, soft & (below | ~_near(pleural, CLEAR_MM, spacing_mm))
-
-
-def _between(hu: Sequence[float], sample: Sample, window_hu: Sequence[float]) -> Tensor:
-    """``(X, Y, Z)``: where the image is."""
-    low, high = (value(end, window_hu) for end in hu)
-    image = sample["image"][0]
-    return (image > low) & (image < high)
 
 
 def _pleural(sample: Sample) -> Tensor:

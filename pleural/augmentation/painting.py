@@ -37,6 +37,12 @@ def difference(hu: float, window_hu: Sequence[float]) -> float:
     return hu * 2 / (high - low)
 
 
+def between(image: Tensor, hu: Sequence[float], window_hu: Sequence[float]) -> Tensor:
+    """Where such an image is, its ends left out."""
+    low, high = (value(end, window_hu) for end in hu)
+    return (image > low) & (image < high)
+
+
 def noise(random: np.random.RandomState, shape: Sequence[int], sd: float) -> Tensor:
     """Of standard deviation ``sd``, correlated between neighbours by 0.25 in plane, 0.5 along Z.
 
@@ -59,8 +65,7 @@ def noise_sd(image: Tensor, window_hu: Sequence[float]) -> float:
     """
     slices = image[None, ..., ::4]
     smooth = avg_pool3d(slices, (3, 3, 1), stride=1, padding=(1, 1, 0))
-    low, high = (value(hu, window_hu) for hu in SOFT_HU)
-    differences = (slices - smooth)[(smooth > low) & (smooth < high)].abs()
+    differences = (slices - smooth)[between(smooth, SOFT_HU, window_hu)].abs()
     if differences.numel() < LEAST_VOXELS:
         return difference(TYPICAL_NOISE_HU, window_hu)
     return float(differences.median()) / MEDIAN_DIFFERENCE
