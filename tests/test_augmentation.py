@@ -381,8 +381,8 @@ def below_lung(fatty):
     return fatty
 
 
-def cyst(seed=0, prob=1.0, radius_mm=(15, 15)):
-    return RandCyst(prob, WINDOW_HU, radius_mm, (10, 10), (1, 1)).set_random_state(seed)
+def cyst(seed=0, prob=1.0, radius_mm=(15, 15), gas=0.0):
+    return RandCyst(prob, WINDOW_HU, radius_mm, (10, 10), (1, 1), gas).set_random_state(seed)
 
 
 def test_a_cyst_is_in_fat_and_organs_alike_and_no_effusion(below_lung):
@@ -411,6 +411,27 @@ def test_a_cyst_lies_below_the_lung_and_reaches_nearly_up_to_it(below_lung):
         assert not (changed & beside[..., None] & (away_mm <= 8)).any()
         nearest_mm.append(away_mm[changed].min())
     assert 3 < min(nearest_mm) < 8
+
+
+def test_gas_in_a_stomach_is_in_front_above_a_level(below_lung):
+    levels = []
+    for seed in range(20):
+        image = cyst(seed, gas=1.0)(below_lung)["image"][0]
+        changed = (image != below_lung["image"][0]).numpy()
+        gas, fluid = (changed & part.numpy() for part in (image < -0.9, image.abs() < 0.08))
+        back = np.flatnonzero(gas.any(axis=(0, 2)))
+        front = np.flatnonzero((fluid & (distance_transform_edt(changed) > 4)).any(axis=(0, 2)))
+        if len(back) and len(front):
+            levels.append((front[-1], back[0]))
+    assert len(levels) > 10
+    assert all(front <= back + 1 for front, back in levels)
+
+
+def test_some_stomachs_and_some_cysts(below_lung):
+    with_gas = sum(
+        bool((cyst(seed, gas=0.5)(below_lung)["image"] < -0.9).sum() > 50) for seed in range(60)
+    )
+    assert 10 < with_gas < 50
 
 
 def test_nothing_below_a_lung_no_cyst(fatty):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor
 from torch.nn.functional import max_pool3d
 
-from pleural.augmentation.painting import RandTissue, between, cell_of, repeated
+from pleural.augmentation.painting import Blob, RandTissue, between, cell_of, repeated, value
 from pleural.prepared import Sample
 
 FAT_HU = (-200.0, -20.0)
@@ -17,6 +18,8 @@ SOFT_HU = (
 )  # fat, muscle, organs; not dense bone, nor what is full of contrast medium
 CLEAR_MM = 8.0  # from lung and effusion, at least: fat there may border on fluid
 DIAPHRAGM_MM = 3.0  # the least between lung and what lies below it
+GAS_HU = -980.0
+FILLED = (0.2, 0.9)  # with fluid, of a stomach's height
 
 
 class RandOtherFluid(RandTissue):
@@ -35,14 +38,30 @@ class RandOtherFluid(RandTissue):
 
 
 class RandCyst(RandTissue):
-    """Puts a bag of fluid below a lung's base: a full stomach, a cyst of liver or spleen.
+    """Puts a bag of fluid below a lung's base: a stomach, or a cyst of liver or spleen.
 
     Its middle has lung or recess straight above it, and it keeps a diaphragm's thickness from them;
     to the side of them, as far as :class:`RandOtherFluid`. Air and dense bone stay, and so does the
-    label. Beside few bodies, a network takes a stomach full of water for effusion.
+    label. The patient is taken to lie on the back, so a stomach's gas gathers in front, above a
+    level. Beside few bodies, a network takes fluid below gas for an effusion below a lung.
+
+    Args:
+        gas: share of them that hold some, as stomachs do.
     """
 
     blur_mm = (1.0, 6.0)
+
+    def __init__(
+        self,
+        prob: float,
+        window_hu: Sequence[float],
+        radius_mm: Sequence[float],
+        tissue_hu: Sequence[float],
+        noise: Sequence[float],
+        gas: float,
+    ) -> None:
+        super().__init__(prob, window_hu, radius_mm, tissue_hu, noise)
+        self.gas = gas
 
     def places(self, sample: Sample) -> tuple[Tensor, Tensor]:
         pleural, spacing_mm = _pleural(sample), sample["spacing_mm"]
@@ -50,6 +69,17 @@ class RandCyst(RandTissue):
         below &= ~_near(pleural, DIAPHRAGM_MM, spacing_mm)
         soft = between(sample["image"][0], SOFT_HU, self.window_hu)
         return soft & below, soft & (below | ~_near(pleural, CLEAR_MM, spacing_mm))
+
+    def tissue(self, painted: Blob, own_sd: float) -> Tensor:
+        fluid = super().tissue(painted, own_sd)
+        held = (painted.inside > 0).any(dim=2).any(dim=0).nonzero().flatten()
+        if self.R.random() >= self.gas or not len(held):
+            return fluid
+        back, front = float(held[0]), float(held[-1])
+        level = back + (front - back) * self.R.uniform(*FILLED)
+        above = (torch.arange(len(fluid[0])) - level + 0.5).clamp(0, 1)[:, None]
+        gas = (fluid - fluid.mean() + value(GAS_HU, self.window_hu)).clamp(min=-1)
+        return torch.lerp(fluid, gas, above)
 
 
 def _pleural(sample: Sample) -> Tensor:

@@ -194,7 +194,7 @@ class RandTissue(RandomizableTransform):
         inside = self.shaped(painted)
         share = (inside * (painted.radius_mm / self.R.uniform(*self.blur_mm)) + 0.5).clamp(0, 1)
         image = sample["image"].clone()
-        tissue = self._tissue(painted, noise_sd(image[0], self.window_hu))
+        tissue = self.tissue(painted, noise_sd(image[0], self.window_hu))
         part = image[0][painted.box]
         image[0][painted.box] = torch.lerp(part, self.over(part, tissue), share * room[painted.box])
         return {**sample, "image": image}
@@ -207,12 +207,13 @@ class RandTissue(RandomizableTransform):
         """``inside`` of the blob, or of what is left of it."""
         return painted.inside
 
-    def over(self, part: Tensor, tissue: Tensor) -> Tensor:
-        """What is seen where all of a voxel of ``part`` is painted."""
-        return tissue
-
-    def _tissue(self, painted: Blob, own_sd: float) -> Tensor:
+    def tissue(self, painted: Blob, own_sd: float) -> Tensor:
+        """Over the blob's box, with the noise of a scan that has ``own_sd``."""
         mean_hu = self.R.uniform(*self.tissue_hu)
         sd = own_sd * self.R.uniform(*self.noise)
         shape = painted.inside.shape
         return mottled(self.R, shape, mean_hu, sd, painted.radii / 3, self.window_hu)
+
+    def over(self, part: Tensor, tissue: Tensor) -> Tensor:
+        """What is seen where all of a voxel of ``part`` is painted."""
+        return tissue
