@@ -1,33 +1,44 @@
 """What it brings to leave out parts whose inside the network is unsure of, out of fold.
 
     python benchmarks/accuracy/unsure.py --root DIR --runs outputs/ablation/default_seed*
+    python benchmarks/accuracy/unsure.py --results benchmarks/accuracy/unsure.jsonl
 
 Takes the runs of a cross-validation on PleThora, of one seed or more; every scan is predicted by
-the network that held it out, and phantoms without effusion by every network. For each pair of
-shares (see `sure_inside` in conf/config.yaml; `0,0` leaves nothing out) prints Dice on the scans'
-own grids, the median volume error, and the millilitres found beyond all effusion of a scan (see
-`false_alarms.py`) and in a phantom: the greatest, and in how many of all they are too many. A table
-in Markdown; of several seeds, means, with their least and greatest.
+the network that held it out, and phantoms without effusion by every network. With `--results` what
+is found is added to that file, a network a line, and the table is of all that it holds;
+`unsure.jsonl` is what was measured for docs/accuracy.md. For each pair of shares (see `sure_inside`
+in conf/config.yaml; `0,0` leaves nothing out) prints Dice on the scans' own grids, the median
+volume error, and the millilitres found beyond all effusion of a scan (see `false_alarms.py`) and in
+a phantom: the greatest, and in how many of all they are too many. A table in Markdown; of several
+seeds, means, with their least and greatest.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from false_alarms import LIMIT_ML, SEED, beyond_ml
 from folds import held_out, summary
+from omegaconf import OmegaConf
 
 from pleural.anatomy import chest
 from pleural.data.case import Case
 from pleural.data.plethora import POOR_MASKS, Plethora
 from pleural.dice import dice
 from pleural.parts import Shares, mask_on, shares
-from pleural.run_folder import versions
+from pleural.run_folder import CONFIG
 from pleural.segmenter import Segmenter
-from pleural.trained import Trained, runs_in
+from pleural.trained import Run, Trained, runs_in
 from pleural.volume import Volume
+
+Line = dict[str, Any]
 
 RULES = ("0,0", "0.3,0.6", "0.3,0.75", "0.3,0.85", "0.3,0.9", "0.6,0.85")
 
@@ -37,22 +48,26 @@ def masks(member: Trained, scan: Volume, rules: list[Shares]) -> list[Volume]:
     return [mask_on(scan, probability, member.threshold, rule) for rule in rules]
 
 
-def judged(member: Trained, case: Case, rules: list[Shares]) -> np.ndarray:
-    """``(rules, 4)``: Dice, mL found, mL of them beyond all effusion, mL of the reference."""
+def judged(member: Trained, case: Case, rules: list[Shares]) -> list[list[float]]:
+    """Of each rule: Dice, mL found, mL of them beyond all effusion, mL of the reference."""
     scan, reference = case.load()
     assert reference is not None
-    print(f"{case.name}: judging", file=sys.stderr, flush=True)
-    return np.array(
+    return [
         [
-            (
-                dice(mask.array, reference.array),
-                mask.nonzero_ml,
-                beyond_ml(mask, reference),
-                reference.nonzero_ml,
-            )
-            for mask in masks(member, scan, rules)
+            dice(mask.array, reference.array),
+            mask.nonzero_ml,
+            beyond_ml(mask, reference),
+            reference.nonzero_ml,
         ]
-    )
+        for mask in masks(member, scan, rules)
+    ]
+
+
+def lines_of(results: Path | None) -> list[Line]:
+    """What was judged before."""
+    if results is None or not results.exists():
+        return []
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
 
 
 def told_ml(found_ml: list[float]) -> str:
@@ -60,44 +75,74 @@ def told_ml(found_ml: list[float]) -> str:
     return f"{max(found_ml):.1f} ({too_many} of {len(found_ml)})"
 
 
+def judge(runs: Sequence[Run], root: str, rules: list[Shares], n_phantoms: int) -> Iterator[Line]:
+    """Of each network, what the table needs; as JSON knows it."""
+    cases = {case.name: case for case in Plethora(root).cases()}
+    phantoms = [chest((SEED, number), 0.0).scan for number in range(n_phantoms)]
+    for run in runs:
+        member = run.load()
+        made = OmegaConf.load(run.path / CONFIG)
+        print(f"{run.path}: judging", file=sys.stderr, flush=True)
+        yield {
+            "weights": run.weights_sha256,
+            "seed": made.seed,
+            "code": run.record["versions"]["code"],
+            "rules": [[*rule] for rule in rules],
+            "cases": {case.name: judged(member, case, rules) for case in held_out(run, cases)},
+            "phantoms_ml": [[m.nonzero_ml for m in masks(member, p, rules)] for p in phantoms],
+        }
+
+
+def table(lines: Sequence[Line]) -> str:
+    """Of all networks, which were judged by the same rules."""
+    own: dict[int, dict[str, np.ndarray]] = defaultdict(dict)  # of a seed: (rules, 4) of its scans
+    for line in lines:
+        own[line["seed"]] |= {name: np.array(values) for name, values in line["cases"].items()}
+    invented_ml = np.array([volumes for line in lines for volumes in line["phantoms_ml"]])
+    names = sorted(set.intersection(*map(set, own.values())))
+    good = [name for name in names if name not in POOR_MASKS]
+    head = ["shares", "Dice", "median volume error", *names, "beyond, mL", "phantoms, mL"]
+    told = [f"| {' | '.join(head)} |\n{'|---' * len(head)}|"]
+    for number, rule in enumerate(lines[0]["rules"]):
+        of_good = np.array([[scans[name][number] for name in good] for scans in own.values()])
+        over = summary(of_good[..., 0], of_good[..., 1], of_good[..., 3])
+        cells = [", ".join(f"{share:g}" for share in rule), over.told, f"{over.volume_error:.0%}"]
+        for name in names:
+            each = [scans[name][number] for scans in own.values()]
+            cells.append(", ".join(f"{values[0]:.3f} ({values[1]:.0f} mL)" for values in each))
+        cells += [told_ml([found[number, 2] for scans in own.values() for found in scans.values()])]
+        cells += [told_ml([*invented_ml[:, number]])] if len(invented_ml) else ["–"]
+        told.append(f"| {' | '.join(cells)} |")
+    codes = ", ".join(sorted({line["code"][:10] for line in lines}))
+    about = f"Dice without poor masks, n = {len(good)}, seeds: {len(own)}; {len(lines)} networks, "
+    about += f"{len(lines[0]['phantoms_ml'])} phantoms each, trained by code {codes}."
+    return "\n".join([*told, "", about])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--root", required=True, help="folder of the scans, as for data=plethora")
-    parser.add_argument(
-        "--runs", required=True, nargs="+", help="folder of the folds' run folders, of each seed"
-    )
+    parser.add_argument("--root", help="folder of the scans, as for data=plethora; with --runs")
+    parser.add_argument("--runs", nargs="+", default=[], help="run folders, or folders of them")
+    parser.add_argument("--results", type=Path, help="file of what was judged before; grows")
     parser.add_argument("--rules", nargs="+", default=RULES, help="pairs of shares")
     parser.add_argument("--phantoms", type=int, default=10)
     options = parser.parse_args()
+    if options.runs and options.root is None:
+        parser.error("--runs needs --root")
     rules = [shares(rule.split(",")) or (0.0, 0.0) for rule in options.rules]
-    cases = {case.name: case for case in Plethora(options.root).cases()}
-    phantoms = [chest((SEED, number), 0.0).scan for number in range(options.phantoms)]
-    own: list[dict[str, np.ndarray]] = []  # of a seed: what is judged of its scans
-    invented_ml: list[list[float]] = []
-    for seed in options.runs:
-        own.append({})
-        for run in runs_in(seed):
-            member = run.load()
-            own[-1] |= {case.name: judged(member, case, rules) for case in held_out(run, cases)}
-            invented_ml += [[m.nonzero_ml for m in masks(member, scan, rules)] for scan in phantoms]
-    names = sorted(set.intersection(*map(set, own)))
-    good = [name for name in names if name not in POOR_MASKS]
-    head = ["shares", "Dice", "median volume error", *names, "beyond, mL", "phantoms, mL"]
-    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
-    for number, rule in enumerate(options.rules):
-        of_good = np.array([[scans[name][number] for name in good] for scans in own])
-        over = summary(of_good[..., 0], of_good[..., 1], of_good[..., 3])
-        cells = [rule.replace(",", ", "), over.told, f"{over.volume_error:.0%}"]
-        for name in names:
-            told = [f"{s[name][number, 0]:.3f} ({s[name][number, 1]:.0f} mL)" for s in own]
-            cells.append(", ".join(told))
-        cells += [told_ml([found[number, 2] for s in own for found in s.values()])]
-        cells += [told_ml([volumes[number] for volumes in invented_ml])] if phantoms else ["–"]
-        print(f"| {' | '.join(cells)} |")
-    about = f"Dice without poor masks, n = {len(good)}, seeds: {len(own)}; "
-    print(f"\n{about}{len(phantoms)} phantoms a network; code {versions()['code']}.")
+    lines = lines_of(options.results)
+    known = {line["weights"] for line in lines}
+    new = [run for of in options.runs for run in runs_in(of) if run.weights_sha256 not in known]
+    for line in judge(new, options.root, rules, options.phantoms) if new else ():
+        lines.append(line)
+        if options.results:
+            with options.results.open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps(line)}\n")
+    if not lines:
+        parser.error("nothing was judged yet: name run folders by --runs")
+    print(table(lines))
 
 
 if __name__ == "__main__":
