@@ -168,11 +168,12 @@ def test_it_adds_to_the_effusion_that_is_there(chest):
     assert poured["label"].max() == 1
 
 
-def test_what_was_unknown_stays_so_where_no_fluid_is_poured(chest):
+def test_what_was_unknown_stays_so_where_little_or_no_fluid_is_poured(chest):
     chest["label"][:] = UNKNOWN
     poured = effusion()(chest)["label"]
     clean = effusion()({**chest, "label": torch.zeros_like(chest["label"])})["label"]
-    assert torch.equal(poured, torch.where(clean > 0, clean, UNKNOWN))
+    assert ((clean > 0) & (clean < 0.5)).any()
+    assert torch.equal(poured, torch.where(clean > 0.5, clean, UNKNOWN))
 
 
 def test_the_side_is_drawn_where_there_are_two(chest):
@@ -411,6 +412,20 @@ def test_a_cyst_lies_below_the_lung_and_reaches_nearly_up_to_it(below_lung):
         assert not (changed & beside[..., None] & (away_mm <= 8)).any()
         nearest_mm.append(away_mm[changed].min())
     assert 3 < min(nearest_mm) < 8
+
+
+def test_no_cyst_is_in_a_heart(below_lung):
+    image, lung = below_lung["image"].clone(), below_lung["lung_depth_mm"].clone()
+    image[..., :20] = 0.6  # bone, which leaves little room below the lung
+    image[0, 18:30, 18:30, 25:35] = 0.05  # a heart where the lungs are widest
+    lung[0, 18:30, 18:30, 25:35] = 0
+    lung[0, :, :15, 35:] = 0
+    changed = torch.zeros_like(lung, dtype=torch.bool)
+    for seed in range(30):
+        made = cyst(seed, radius_mm=(4, 4))({**below_lung, "image": image, "lung_depth_mm": lung})
+        changed |= made["image"] != image
+    assert changed[..., 20:25].any()
+    assert not changed[..., 30:].any()
 
 
 def test_gas_in_a_stomach_is_in_front_above_a_level(below_lung):

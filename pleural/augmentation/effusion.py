@@ -33,6 +33,7 @@ COMPRESSED_HU = (-250.0, 80.0)
 DEEP_MM = 40.0  # fluid as deep as this compresses twice as much of a lung
 MOTTLED_MM = 15.0
 EDGE_MM = 1.0
+KNOWN_SHARE = 0.5  # of a voxel; what else is in it, nobody knows
 BLURRED = (0.1, 1.0)  # share of the compressed lung's width over which it gives way to air
 
 
@@ -83,8 +84,9 @@ class RandEffusion(RandomizableTransform):
         depth_mm = depth_mm[box].clamp(min=0)
         sd = noise_sd(image[0], self.window_hu) * self.R.uniform(*self.noise)
         image[0][box], share = self._poured(image[0][box], depth_mm, spacing_mm, sd)
-        before = label[0][box]  # which may be unknown
-        label[0][box] = torch.where(share > 0, torch.maximum(before, share), before)
+        before = label[0][box]  # negative where it is unknown, as what is little of fluid stays
+        known = share > torch.where(before < 0, KNOWN_SHARE, 0.0)
+        label[0][box] = torch.where(known, torch.maximum(before, share), before)
         return {**sample, "image": image, "label": label}
 
     def _poured(

@@ -40,10 +40,11 @@ class RandOtherFluid(RandTissue):
 class RandCyst(RandTissue):
     """Puts a bag of fluid below a lung's base: a stomach, or a cyst of liver or spleen.
 
-    Its middle has lung or recess straight above it, and it keeps a diaphragm's thickness from them;
-    to the side of them, as far as :class:`RandOtherFluid`. Air and dense bone stay, and so does the
-    label. The patient is taken to lie on the back, so a stomach's gas gathers in front, above a
-    level. Beside few bodies, a network takes fluid below gas for an effusion below a lung.
+    Its middle has lung or recess straight above it and lies below the slice that shows most of the
+    lungs, which leaves out the heart. It keeps a diaphragm's thickness from them; to the side of
+    them, as far as :class:`RandOtherFluid`. Air and dense bone stay, and so does the label. The
+    patient is taken to lie on the back, so a stomach's gas gathers in front, above a level. Beside
+    few bodies, a network takes fluid below gas for an effusion below a lung.
 
     Args:
         gas: share of them that hold some, as stomachs do.
@@ -65,7 +66,9 @@ class RandCyst(RandTissue):
 
     def places(self, sample: Sample) -> tuple[Tensor, Tensor]:
         pleural, spacing_mm = _pleural(sample), sample["spacing_mm"]
-        below = pleural.flip(2).cumsum(2).flip(2) > 0
+        lung, effusion = sample["lung_depth_mm"][0] != 0, sample["label"][0] > 0
+        below = (lung | effusion).flip(2).cumsum(2).flip(2) > 0
+        below[..., int(lung.sum(dim=(0, 1)).argmax()) :] = False
         below &= ~_near(pleural, DIAPHRAGM_MM, spacing_mm)
         soft = between(sample["image"][0], SOFT_HU, self.window_hu)
         return soft & below, soft & (below | ~_near(pleural, CLEAR_MM, spacing_mm))
@@ -83,7 +86,7 @@ class RandCyst(RandTissue):
 
 
 def _pleural(sample: Sample) -> Tensor:
-    """``(X, Y, Z)``: lung, recess and what may be effusion."""
+    """``(X, Y, Z)``: lung, recess, effusion, and where that is unknown."""
     return (sample["lung_depth_mm"][0] != 0) | (sample["label"][0] != 0)
 
 
