@@ -44,7 +44,8 @@ class Patches:
     """The data side of an experiment.
 
     Args:
-        patch_size: voxels in X, Y, Z; inference uses windows of the same size.
+        patch_size: voxels in X, Y, Z; volumes are seen in windows of this size, or in slabs as wide
+            as the body (``inference``).
         margin: voxels in X, Y, Z by which what is augmented is larger, where the volume is; the
             patch is cut from anywhere in it. So turned patches show what lay around them, and
             effusion is not always in the middle.

@@ -37,8 +37,8 @@ def shares(sure_inside: Any) -> Shares | None:
         assert 0 <= largest <= 1 and 0 <= others <= 1
     except (TypeError, ValueError, AssertionError):
         raise InputError(
-            "sure_inside is two shares from 0 to 1, of the largest part and of all others, or "
-            f"null; got {sure_inside}"
+            "sure_inside is two shares from 0 to 1, of the largest part and other large ones, and "
+            f"of the rest, or null; got {sure_inside}"
         ) from None
     return largest, others
 

@@ -49,7 +49,7 @@ def test_as_downloaded_with_three_reviewers_and_thoracic_cavities(tmp_path: Path
     name = "LUNG1-001_thor_cav_primary_reviewer.nii.gz"
     volume(tmp_path / "Effusions" / "LUNG1-001" / name)
     (tmp_path / "NSCLC-Radiomics" / "LICENSE").write_text("CC BY-NC 3.0")
-    (case,) = Plethora(tmp_path, "NSCLC-Radiomics", "Effusions").cases()
+    (case,) = Plethora(tmp_path).cases()
     assert (case.image, case.mask) == (ct, first)
     assert case.readers == {"second": second, "third": third}
 
@@ -105,8 +105,22 @@ def test_masks_known_to_be_poor_are_distrusted_unless_others_are(
     for name in ("LUNG1-001", "LUNG1-005"):
         as_downloaded(tmp_path, name)
         mask(tmp_path / "Effusions", name)
-    source = Plethora(tmp_path, "NSCLC-Radiomics", "Effusions", distrusted=distrusted)
+    source = Plethora(tmp_path, distrusted=distrusted)
     assert [case.name for case in source.cases() if case.distrusted] == found
+
+
+def test_a_choice_of_scans_comes_before_all_and_what_is_named_before_both(tmp_path: Path) -> None:
+    for folder in ("NSCLC-Radiomics", "subset", "mine"):
+        dicom(tmp_path / folder / folder / "1.dcm", "CT")
+    for folder in ("Effusions", "subset_masks"):
+        mask(tmp_path / folder, folder)
+    mask(tmp_path / "marked", "mine")
+    with pytest.raises(Findings, match="subset_masks: a mask without a scan"):
+        Plethora(tmp_path).cases()
+    (case,) = Plethora(tmp_path, images="mine", masks="marked").cases()
+    assert case.name == "mine"
+    with pytest.raises(InputError, match="there is no folder yours in it"):
+        Plethora(tmp_path, images="yours").cases()
 
 
 def test_scouts_and_hidden_files_are_passed_over(tmp_path: Path) -> None:
@@ -119,10 +133,11 @@ def test_scouts_and_hidden_files_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"subset: there is no such folder(.|\n)*LUNG1-001"):
+    no_scans = r"there is no folder subset or NSCLC-Radiomics in it(.|\n)*LUNG1-001"
+    with pytest.raises(InputError, match=no_scans):
         Plethora(tmp_path).cases()
     (tmp_path / "subset").mkdir()
-    with pytest.raises(InputError, match="subset_masks: there is no such folder"):
+    with pytest.raises(InputError, match="no folder subset_masks or Effusions in it"):
         Plethora(tmp_path).cases()
     (tmp_path / "subset_masks").mkdir()
     with pytest.raises(InputError, match="subset: no patient"):

@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
+from benchmarks.broken import ROOT
+from pleural.data.plethora import Plethora
 from pleural.dice import dice
 from pleural.errors import InputError
 from pleural.preprocess import ChestCT, body_box
@@ -102,12 +106,10 @@ def test_there_and_back_on_flipped_and_oblique_grids(codes):
 
 
 def test_real_masks_go_there_and_back(plethora_root):
-    from pleural.data.plethora import Plethora
-
-    source = Plethora(plethora_root, images="subset", masks="subset_masks", negatives=[])
-    for case in source.cases():
+    prepare = instantiate(OmegaConf.load(ROOT / "conf/preprocess/chest_ct.yaml"))
+    for case in Plethora(plethora_root).cases():
         scan, mask = case.load()
-        prepared = chest_ct()(scan)
+        prepared = prepare(scan)
         back = mask.onto(prepared).onto(scan)
         assert dice(back.array >= 0.5, mask.array) >= 0.98, case.name
         assert mask.array.sum() * mask.voxel_ml == pytest.approx(case.volume_ml, rel=1e-3)

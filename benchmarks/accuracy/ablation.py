@@ -6,7 +6,8 @@
 Every variant trains the same folds on as many patches (or for as many minutes: then leave the
 machine alone), and each scan is judged by the fold that held it out, on its own grid. Prints a
 table in Markdown. It takes days in all: with `--ledger benchmarks/accuracy/ledger.jsonl` what was
-measured for docs/accuracy.md is not trained again.
+measured of today's default is not trained again; `earlier*.jsonl` beside it are of those before
+(docs/accuracy.md).
 """
 
 from __future__ import annotations
@@ -37,12 +38,6 @@ FOCAL = [  # parts of organs, no whole ones
     "augmentation.transforms.3.diffuse=0",
 ]
 NO_HYPODENSITY = ["augmentation.transforms.3.prob=0"]
-LOW = [  # 10 cm of the chest, not 19
-    *SHALLOW,
-    *NO_HYPODENSITY,
-    "patch_size=[192,160,32]",
-    "dataset.margin=[42,42,8]",
-]
 VARIANTS: dict[str, list[str]] = {
     "default": [],
     "trusting": ["dataset.doubt_mm=null"],
@@ -56,9 +51,6 @@ VARIANTS: dict[str, list[str]] = {
     "shallow_no_hypodensity": [*SHALLOW, *NO_HYPODENSITY],
     "shallow_fewer": [*SHALLOW, *FEWER],
     "fewer_hypodensity": FEWER,
-    "low": LOW,
-    "low_coarse_half": [*LOW, "coarse_until=0.5"],
-    "low_fine_trusting": [*LOW, "coarse_until=0", "dataset.doubt_mm=null"],
     "no_effusions": ["poured_share=0"],
     "more_effusions": ["poured_share=0.8"],
     "more_consolidations": ["augmentation.transforms.0.prob=0.6"],

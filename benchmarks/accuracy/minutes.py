@@ -75,6 +75,7 @@ def main() -> None:
         print(f"| {' | '.join(row)} |")
     folds = ", ".join(map(str, options.folds))
     title = f"folds {folds} of {options.n_folds}, n = {len(good)} without poor masks"
+    out.mkdir(parents=True, exist_ok=True)
     plot(dices, options.minutes, title).savefig(out / "minutes.png")
     print(f"\n{title}, seed {options.seed}; {made_with(made)}. Plot: {out / 'minutes.png'}")
 

@@ -32,7 +32,8 @@ PACKED = {
     "label": (np.uint8, 5e-3),
     "lung_depth_mm": (np.int8, 1.0),
 }
-# Settings that need a pool of their own.
+# Settings that would need another file, and those that need a pool of their own.
+OF_PACK = ("preprocess", "experiment=")
 OF_PATCHES = ("augmentation", "dataset.", "patch_size=", "poured_share=")
 AT_LEAST = 150  # patches of every scan before any are drawn
 PHANTOM = "phantom"  # the first word of the names of those without effusion, which only judge

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 import zipfile
 from collections import defaultdict
@@ -33,7 +34,7 @@ from false_alarms import LIMIT_ML, beyond_ml
 from folds import config, summary
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pool import OF_PATCHES, PHANTOM, WITH, Pool, fill_all, pack, unpacked
+from pool import OF_PACK, OF_PATCHES, PHANTOM, WITH, Pool, fill_all, pack, unpacked
 from poured import share_found
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -241,6 +242,8 @@ def train(options: argparse.Namespace) -> None:
     cases, samples = unpacked(options.packed)
     held_out = options.held_out or [c.name for c in cases if c.name not in POOR_MASKS]
     jobs = [job.split() for job in options.jobs]
+    if of_pack := [asked for job in jobs for asked in job if asked.startswith(OF_PACK)]:
+        sys.exit(f"{', '.join(of_pack)}: what is packed is prepared; pack anew with other defaults")
     keys = [tuple(setting for setting in job if setting.startswith(OF_PATCHES)) for job in jobs]
     pools = {key: Pool(key, cases, samples, options.pool) for key in dict.fromkeys(keys)}
     fillers = [  # forked, before there is anything of a GPU to share

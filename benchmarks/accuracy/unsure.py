@@ -63,11 +63,14 @@ def judged(member: Trained, case: Case, rules: list[Shares]) -> list[list[float]
     ]
 
 
-def lines_of(results: Path | None) -> list[Line]:
+def lines_of(results: Path | None, rules: list[Shares]) -> list[Line]:
     """What was judged before."""
     if results is None or not results.exists():
         return []
-    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    if any(line["rules"] != [[*rule] for rule in rules] for line in lines):
+        sys.exit(f"{results}: was judged by other rules; name them, or another file")
+    return lines
 
 
 def told_ml(found_ml: list[float]) -> str:
@@ -97,7 +100,10 @@ def table(lines: Sequence[Line]) -> str:
     """Of all networks, which were judged by the same rules."""
     own: dict[int, dict[str, np.ndarray]] = defaultdict(dict)  # of a seed: (rules, 4) of its scans
     for line in lines:
-        own[line["seed"]] |= {name: np.array(values) for name, values in line["cases"].items()}
+        for name, values in line["cases"].items():
+            if name in own[line["seed"]]:
+                sys.exit(f"{name}: two networks of seed {line['seed']} held it out; keep one")
+            own[line["seed"]][name] = np.array(values)
     invented_ml = np.array([volumes for line in lines for volumes in line["phantoms_ml"]])
     names = sorted(set.intersection(*map(set, own.values())))
     good = [name for name in names if name not in POOR_MASKS]
@@ -132,7 +138,7 @@ def main() -> None:
     if options.runs and options.root is None:
         parser.error("--runs needs --root")
     rules = [shares(rule.split(",")) or (0.0, 0.0) for rule in options.rules]
-    lines = lines_of(options.results)
+    lines = lines_of(options.results, rules)
     known = {line["weights"] for line in lines}
     new = [run for of in options.runs for run in runs_in(of) if run.weights_sha256 not in known]
     for line in judge(new, options.root, rules, options.phantoms) if new else ():

@@ -16,6 +16,8 @@ from pleural.io import find
 
 REFERENCE = "first"  # the reviewer whose mask is the reference
 EFFUSION_MASK = re.compile(r"(.+)_effusion_([^_]+)_reviewer\.nii(?:\.gz)?")
+IMAGES = ("subset", "NSCLC-Radiomics")  # a choice of them first, then all, as TCIA calls them
+MASKS = ("subset_masks", "Effusions")
 ANY_MASK = "_reviewer.nii"  # of a thoracic cavity as well
 # 21.9 of 128.5 mL, as PleThora's own table has it; and one half outside the densities of fluid.
 POOR_MASKS = ("LUNG1-005", "LUNG1-013")
@@ -31,23 +33,26 @@ class Plethora:
     Args:
         root: holds the two folders that follow.
         images: a folder (or NIfTI file) for each patient, with one CT series at any depth; other
-            modalities and scouts are passed over. May be the same folder as ``masks``.
-        masks: searched at any depth for the masks of effusions.
+            modalities and scouts are passed over. May be the same folder as ``masks``. ``None``:
+            the first of ``IMAGES`` that is there.
+        masks: searched at any depth for the masks of effusions; ``None``: as ``images``, of
+            ``MASKS``.
         negatives: a shell pattern, or several, of patients known to be free of effusion.
         distrusted: the same, of patients whose masks are too poor to learn from; ``None``: those
             of ``POOR_MASKS`` that are there.
     """
 
     LAYOUT: ClassVar[str] = cleandoc("""
-        DIR/subset/LUNG1-001/.../*.dcm    (one CT series at any depth, or one NIfTI file)
-        DIR/subset_masks/LUNG1-001/LUNG1-001_effusion_first_reviewer.nii.gz
+        DIR/NSCLC-Radiomics/LUNG1-001/.../*.dcm    (one CT series at any depth, or one NIfTI file)
+        DIR/Effusions/LUNG1-001/LUNG1-001_effusion_first_reviewer.nii.gz
 
-        The two folders as they come from TCIA: data.images=NSCLC-Radiomics data.masks=Effusions
+        as they come from TCIA; or DIR/subset and DIR/subset_masks, or what data.images and
+        data.masks name.
     """)
 
     root: str | Path
-    images: str = "subset"
-    masks: str = "subset_masks"
+    images: str | None = None
+    masks: str | None = None
     negatives: str | Sequence[str] = ()
     distrusted: str | Sequence[str] | None = None
 
@@ -59,7 +64,7 @@ class Plethora:
             Findings: patients without a CT series or with several, masks without a scan, or two
                 masks by one reviewer.
         """
-        images, masks = self._folder(self.images), self._folder(self.masks)
+        images, masks = self._folder(self.images, IMAGES), self._folder(self.masks, MASKS)
         patients, reviewed = _patients(images), _reviewed(masks)
         if not patients:
             raise InputError(f"{images}: no patient in it; expected:\n\n{self.LAYOUT}")
@@ -73,11 +78,13 @@ class Plethora:
             distrusted = [name for name in POOR_MASKS if name in patients]
         return marked(cases, self.negatives, distrusted)
 
-    def _folder(self, name: str) -> Path:
-        folder = Path(self.root).expanduser() / name
-        if not folder.is_dir():
-            raise InputError(f"{folder}: there is no such folder; expected:\n\n{self.LAYOUT}")
-        return folder
+    def _folder(self, asked: str | None, known: Sequence[str]) -> Path:
+        root, names = Path(self.root).expanduser(), known if asked is None else [asked]
+        for name in names:
+            if (root / name).is_dir():
+                return root / name
+        told = f"{root}: there is no folder {' or '.join(names)} in it"
+        raise InputError(f"{told}; expected:\n\n{self.LAYOUT}")
 
 
 def _case(name: str, contents: Mapping[Path, str], masks: Mapping[str, list[Path]]) -> Case:
