@@ -52,7 +52,8 @@ class Patches:
         crops_per_case: patches cut from a case each time it is drawn.
         positive_share: of the patches are centred on effusion, where a case has any.
         cases_per_batch: drawn for a batch of ``cases_per_batch * crops_per_case`` patches.
-        steps_per_epoch: batches in an epoch; ``None`` draws each case once an epoch.
+        steps_per_epoch: batches in an epoch; ``None`` draws each case, and one of the companions,
+            once an epoch.
         doubt_mm: around the masks of distrusted cases, within which nothing is learnt; ``None``
             learns from them as from all others.
         cache: ``memory`` keeps prepared cases in memory; ``disk`` maps the files of ``cache_dir``,
@@ -111,10 +112,12 @@ class Patches:
         validation: Sequence[Case],
         preprocess: Callable[[Volume], Volume],
         augmentation: Callable[[Sample], Sample],
+        companions: Sequence[Case] = (),
     ) -> tuple[DataLoader, DataLoader]:
         """Batches of patches to train on, and whole volumes, one at a time, to validate on.
 
-        Every case is prepared here, before anything is trained.
+        Every case is prepared here, before anything is trained. Companions train too, all together
+        as often as one of the others.
 
         Raises:
             Findings: with what is wrong, over all cases.
@@ -137,10 +140,11 @@ class Patches:
         doubt = [] if self.doubt_mm is None else [_Doubt(training, self.doubt_mm)]
         place = _Place(self.patch_size)
         steps = [prepare, *doubt, crop, as_float, place, augmentation, _patch, self._of_patch_size]
-        patches = self._dataset(training, Compose(steps))
+        patches = self._dataset([*training, *companions], Compose(steps))
         volumes = self._dataset(validation, Compose([prepare, _fed]))
-        prepare.raise_findings(len(training) + len(validation))
-        return self._training_loader(patches), DataLoader(volumes, num_workers=0, batch_size=1)
+        prepare.raise_findings(len(training) + len(companions) + len(validation))
+        loader = self._training_loader(patches, len(companions))
+        return loader, DataLoader(volumes, num_workers=0, batch_size=1)
 
     def _prepare(self, preprocess: Callable[[Volume], Volume]) -> Prepare | OnDisk:
         prepare = Prepare(preprocess, self.patch_size)
@@ -158,15 +162,16 @@ class Patches:
                 pass
         return Dataset(cases, transform)
 
-    def _training_loader(self, patches: Dataset) -> DataLoader:
-        n_draws = len(patches)
+    def _training_loader(self, patches: Dataset, n_companions: int) -> DataLoader:
+        n_cases = len(patches) - n_companions
+        n_draws = n_cases + bool(n_companions)
         if self.steps_per_epoch is not None:
             n_draws = self.steps_per_epoch * self.cases_per_batch
         return DataLoader(
             Drawn(patches),
             num_workers=self.num_workers,
             batch_size=self.cases_per_batch,
-            sampler=Draws(len(patches), n_draws, torch.initial_seed()),
+            sampler=Draws(n_cases, n_draws, torch.initial_seed(), n_companions),
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_start_worker,

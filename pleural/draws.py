@@ -28,15 +28,17 @@ class Draw(NamedTuple):
 class Draws(DistributedSampler):
     """Cases in random order, each once before any is drawn again.
 
-    Where several processes train, each takes its share of an epoch's draws. Of torch's kind for
-    that, because Lightning replaces any other; the number of processes is looked up when it is
-    needed, as it is not known before.
+    Companions come after the other cases, and all together as often as one of these. Where several
+    processes train, each takes its share of an epoch's draws. Of torch's kind for that, because
+    Lightning replaces any other; the number of processes is looked up when it is needed, as it is
+    not known before.
     """
 
-    def __init__(self, n_cases: int, n_draws: int, seed: int) -> None:
+    def __init__(self, n_cases: int, n_draws: int, seed: int, n_companions: int = 0) -> None:
         # Only the length of what is sampled counts.
         super().__init__(range(n_cases), num_replicas=1, rank=0, seed=seed)  # type: ignore[arg-type]
         self.n_cases = n_cases
+        self.n_companions = n_companions
         self.n_draws = n_draws
 
     def __len__(self) -> int:
@@ -52,7 +54,9 @@ class Draws(DistributedSampler):
     def _cases(self) -> Iterator[int]:
         for again in count():
             order = np.random.default_rng((self.seed, self.epoch, again))
-            yield from order.permutation(self.n_cases).tolist()
+            for case in order.permutation(self.n_cases + bool(self.n_companions)).tolist():
+                is_companion = case == self.n_cases
+                yield case + (int(order.integers(self.n_companions)) if is_companion else 0)
 
 
 def rank_and_size() -> tuple[int, int]:

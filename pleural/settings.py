@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 NO_SETTINGS = (  # where from, where to and how: not what
     *("hydra", "name", "run_dir", "debug", "settings", "data.root", "data.path"),
+    "companions.root",
     *("dataset.cache", "dataset.cache_dir", "dataset.cache_workers", "dataset.num_workers"),
     "trainer.enable_progress_bar",
 )

@@ -37,6 +37,7 @@ from pleural.volume import Volume
 
 def train(
     data: Any,
+    companions: Any | None,
     split: Callable[[Sequence[Case]], Split],
     preprocess: Callable[[Volume], Volume],
     dataset: Patches,
@@ -63,6 +64,8 @@ def train(
 
     Args:
         data: has ``cases()``.
+        companions: has ``cases()``, too, which train along and never validate, all together as
+            often as one case of ``data``; ``None``: there are none.
         sure_inside: which parts of a prediction are left out (see :func:`pleural.parts.unsure`).
         coarse_until: share of the training before which patches are halved in plane.
         bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
@@ -111,11 +114,15 @@ def train(
     callbacks = [interrupt, *_callbacks(run, history, patience)]
     fitter = trainer(callbacks=callbacks, logger=logger, default_root_dir=run.path)
     _check(fitter, module, dataset, chooses)
-    batches, volumes = dataset.loaders(parts.training, parts.validation, preprocess, augmentation)
+    beside: list[Case] = [] if companions is None else companions.cases()
+    batches, volumes = dataset.loaders(
+        parts.training, parts.validation, preprocess, augmentation, beside
+    )
     if chooses:
         _check_choosing(parts.choosing)
     about = {"versions": versions(), "seed": seed, "settings": settings}
-    record = {**about, "finished": False, "split": described(parts)}
+    cases = {"split": described(parts), "companions": [case.name for case in beside]}
+    record = {**about, "finished": False, **cases}
     rank_zero_only(run.save_record)(record)
     clock.lap("prepare")
     with interrupt.heard(fitter):

@@ -17,7 +17,7 @@ from pleural.errors import InputError
 from pleural.io import nifti
 from pleural.io.whole import write_folder
 
-# Again from the start after the last; any two neighbours together are small and large.
+# Any two neighbours together are small and large.
 VOLUMES_ML = (600, 150, 900, 40, 1200, 250, 0, 1500, 90, 400)
 IMAGES = {"nifti": "ct.nii.gz", "dicom": "ct"}
 VERSION = 1  # of the generator: raise it whenever a phantom comes out differently
@@ -35,9 +35,10 @@ class Phantom:
         image_format: ``"nifti"`` (``ct.nii.gz``) or ``"dicom"`` (a series in ``ct/``); the masks
             are NIfTI either way.
         spacing_mm: along left-right, front-back, head-foot; by default each scanner has its own.
+        volumes_ml: of effusion, one after the other, and again from the start after the last.
 
     Raises:
-        InputError: no case is asked for, or the format is neither of the two.
+        InputError: no case or no volume is asked for, or the format is neither of the two.
     """
 
     root: str | Path
@@ -45,19 +46,24 @@ class Phantom:
     seed: int = 0
     image_format: str = "nifti"
     spacing_mm: Sequence[float] | None = None
+    volumes_ml: Sequence[float] = VOLUMES_ML
 
     def __post_init__(self) -> None:
         if self.image_format not in IMAGES:
             raise InputError(f"image_format is 'nifti' or 'dicom'; got {self.image_format!r}")
         if self.n_cases < 1:
             raise InputError(f"n_cases must be at least 1; got {self.n_cases}")
+        if not self.volumes_ml:
+            raise InputError("volumes_ml must name at least one; got none")
 
     @property
     def folder(self) -> Path:
         """Where studies of this setting lie."""
         spacing = None if self.spacing_mm is None else [float(s) for s in self.spacing_mm]
-        setting = json.dumps([VERSION, self.seed, self.image_format, spacing])
-        key = hashlib.sha256(setting.encode()).hexdigest()[:8]
+        setting: list[object] = [VERSION, self.seed, self.image_format, spacing]
+        if (volumes_ml := [float(ml) for ml in self.volumes_ml]) != [*VOLUMES_ML]:
+            setting.append(volumes_ml)
+        key = hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:8]
         return Path(self.root) / f"{self.image_format}_seed{self.seed}_{key}"
 
     def cases(self) -> list[Case]:
@@ -66,7 +72,7 @@ class Phantom:
 
     def _case(self, index: int) -> Case:
         study = self.folder / f"phantom_{index:03d}"
-        wanted_ml = VOLUMES_ML[index % len(VOLUMES_ML)]
+        wanted_ml = self.volumes_ml[index % len(self.volumes_ml)]
         if not study.exists():
             print(f"Writing {study} ({index + 1} of {self.n_cases}, {wanted_ml} mL of fluid)")
             made = chest((self.seed, index), wanted_ml, spacing_mm=self.spacing_mm)
