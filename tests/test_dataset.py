@@ -159,6 +159,24 @@ def test_draws_come_round_to_every_case_before_any_again():
     assert len(epoch) == len(draws) == 13
 
 
+def test_companions_are_together_drawn_as_often_as_one_case():
+    epoch = [draw.case for draw in Draws(3, 40, seed=0, n_companions=2)]
+    turns = [sorted(epoch[start : start + 4]) for start in range(0, 40, 4)]
+    assert all(turn[:3] == [0, 1, 2] for turn in turns)
+    assert {turn[3] for turn in turns} == {3, 4}
+
+
+def test_companions_train_along(phantoms, preprocess):
+    data = patches(steps_per_epoch=None, cases_per_batch=1)
+    training, _ = data.loaders(
+        phantoms[:1], [], preprocess, no_augmentation(), companions=phantoms[1:]
+    )
+    names = [batch["name"][0] for batch in training]
+    assert len(names) == 2
+    assert phantoms[0].name in names
+    assert {case.name for case in phantoms[1:]} & {*names}
+
+
 def test_what_is_drawn_follows_from_the_seed_and_the_epoch_alone():
     draws, others = Draws(5, 13, seed=0), Draws(5, 13, seed=1)
     first = list(draws)

@@ -90,10 +90,18 @@ def test_interrupted_writing_is_harmless(tmp_path: Path, monkeypatch) -> None:
 
 def test_other_settings_live_apart() -> None:
     settings: list[dict] = [{}, {"seed": 1}, {"image_format": "dicom"}, {"spacing_mm": (3, 3, 5)}]
+    settings.append({"volumes_ml": [0]})
     folders = {Phantom("root", **setting).folder for setting in settings}
     assert len(folders) == len(settings)
     assert Phantom("root", spacing_mm=[3, 3, 5]).folder in folders  # as a list from YAML
     assert Phantom("root", n_cases=3).folder in folders
+    assert Phantom("root", volumes_ml=[*map(float, VOLUMES_ML)]).folder in folders
+
+
+def test_any_volumes_are_to_be_had(tmp_path: Path) -> None:
+    cases = Phantom(tmp_path, n_cases=3, spacing_mm=COARSE_MM, volumes_ml=[0, 300]).cases()
+    assert [case.negative for case in cases] == [True, False, True]
+    assert [case.volume_ml for case in cases] == pytest.approx([0, 300, 0], rel=0.1)
 
 
 def test_the_same_seed_writes_the_same_study(written: Phantom, tmp_path: Path) -> None:
@@ -120,6 +128,8 @@ def test_bad_settings_are_refused_in_a_sentence(tmp_path: Path) -> None:
         Phantom(tmp_path, image_format="png")
     with pytest.raises(InputError, match="at least 1; got 0"):
         Phantom(tmp_path, n_cases=0)
+    with pytest.raises(InputError, match="volumes_ml must name at least one"):
+        Phantom(tmp_path, volumes_ml=[])
 
 
 def test_a_study_is_made_without_torch() -> None:

@@ -250,6 +250,7 @@ def test_the_real_scans_train_as_they_lie(tmp_path, plethora_root):
         *("data=plethora", f"data.root={plethora_root}", "split.validation=[LUNG1-016]"),
         *("preprocess.spacing_mm=[4,4,null]", "patch_size=[48,48,48]", "model.channels=[4,8]"),
         *("dataset.steps_per_epoch=2", "trainer=smoke"),
+        *("companions.n_cases=1", "companions.spacing_mm=[6,6,12]"),
     )
     assert done.returncode == 0, done.stderr
     assert "validation (1): LUNG1-016" in done.stdout
@@ -257,3 +258,4 @@ def test_the_real_scans_train_as_they_lie(tmp_path, plethora_root):
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert record["cases"][0]["reference_ml"] == pytest.approx(127.8, abs=0.1)
     assert len(record["split"]["training"]) == 6
+    assert record["companions"] == ["phantom_000"]

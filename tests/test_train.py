@@ -64,6 +64,7 @@ def settings(cases, run_dir, **changes):
         "logger": TensorBoardLogger(run_dir, name="", version=""),
         "inference": SlidingWindowInferer(PATCH, overlap=0.25, mode="gaussian"),
         "threshold": 0.5,
+        "companions": None,
         "sure_inside": None,
         "coarse_until": 0,
         "ema_decay": 0.9,

@@ -83,7 +83,8 @@ def _limits(run: Run) -> Iterator[str]:
     if positive := [ml for ml in volumes if ml > 0]:
         yield f"- It learnt from effusions of {_range(positive)} mL."
     if 0 not in volumes:
-        yield "- It was never shown a scan known to be free of effusion: expect it to invent some."
+        but = " (but synthetic chests)" if run.record.get("companions") else ""
+        yield f"- It saw no scan known to be free of effusion{but}: expect it to invent some."
     yield "- Scanners, protocols and diseases other than those of its data are unknown to it."
     yield "- Nothing is known of children, of drained or operated chests, or of contrast phases."
     yield "- At thin rims, and beside collapsed lung, human readers differ as well."
@@ -116,6 +117,8 @@ def _training(run: Run, about: Json) -> Iterator[str]:
             f"{record['seconds']['train'] / 60:.0f} minutes, {record['precision']}, seed "
             f"{record['seed']}; epoch {record['best_epoch']} (counted from 0) was kept"
         )
+    if companions := record.get("companions"):
+        yield f"- {len(companions)} synthetic chests trained along, drawn as often as one case"
     if not record.get("finished"):
         yield "- **stopped, or exported, before the training was finished**"
     made = record.get("versions", {})
