@@ -55,8 +55,9 @@ class Draws(DistributedSampler):
         for again in count():
             order = np.random.default_rng((self.seed, self.epoch, again))
             for case in order.permutation(self.n_cases + bool(self.n_companions)).tolist():
-                is_companion = case == self.n_cases
-                yield case + (int(order.integers(self.n_companions)) if is_companion else 0)
+                if case == self.n_cases:  # stands for the companions
+                    case += int(order.integers(self.n_companions))
+                yield case
 
 
 def rank_and_size() -> tuple[int, int]:

@@ -30,6 +30,20 @@ ROOT = Path(__file__).resolve().parents[2]
 Asked = tuple[Path, int, Sequence[str]]  # folder for a run folder of each fold, seed, settings
 
 
+Line = dict[str, Any]
+
+
+def lines_in(path: Path) -> list[Line]:
+    """Of a file that holds one JSON object a line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def append(path: Path, line: Line) -> None:
+    """To such a file, which may not be there yet."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{json.dumps(line)}\n")
+
+
 @dataclass(frozen=True)
 class Ledger:
     """What was measured, a fold a line, kept beside the scripts: some tables take days.
@@ -44,19 +58,17 @@ class Ledger:
         """The record of what was asked for, if it was measured."""
         if self.path is None or not self.path.exists():
             return None
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            entry: dict[str, Any] = json.loads(line)
-            if entry["asked"] == [*asked]:
-                return entry["record"]
+        for line in lines_in(self.path):
+            if line["asked"] == [*asked]:
+                record: dict[str, Any] = line["record"]
+                return record
         return None
 
     def add(self, asked: Sequence[str], record: dict[str, Any]) -> None:
         if self.path is None:
             return
         kept = {key: record[key] for key in ("versions", "precision", "patches", "seconds")}
-        line = json.dumps({"asked": [*asked], "record": {**kept, "cases": record["cases"]}})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+        append(self.path, {"asked": [*asked], "record": {**kept, "cases": record["cases"]}})
 
 
 @dataclass(frozen=True)

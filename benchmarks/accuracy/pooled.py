@@ -16,7 +16,6 @@ the network's grid (`python run.py` judges on the scans' own). A line of `result
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -31,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from false_alarms import LIMIT_ML, beyond_ml
-from folds import config, summary
+from folds import append, config, lines_in, summary
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pool import OF_PACK, OF_PATCHES, PHANTOM, WITH, Pool, fill_all, pack, unpacked
@@ -228,8 +227,7 @@ def train_together(
 
 
 def keep(folder: Path, row: dict[str, Any], probability: Tensor) -> None:
-    with (folder / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(f"{json.dumps(row)}\n")
+    append(folder / "results.jsonl", row)
     packed = BytesIO()
     np.savez_compressed(packed, (probability * 255).round().byte().numpy())
     with zipfile.ZipFile(folder / "probabilities.zip", "a") as archive:
@@ -280,8 +278,7 @@ def table(results: Path) -> None:
         SystemExit: of a setting, scans or seeds are missing.
     """
     by_settings: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in results.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in lines_in(results):
         by_settings[" ".join(s for s in row["asked"] if not s.startswith("seed="))].append(row)
     everyone = [row for rows in by_settings.values() for row in rows]
     names = sorted({row["case"] for row in everyone} - {*POOR_MASKS})

@@ -16,16 +16,14 @@ seeds, means, with their least and greatest.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from false_alarms import LIMIT_ML, SEED, beyond_ml
-from folds import held_out, summary
+from folds import Line, append, held_out, lines_in, summary
 from omegaconf import OmegaConf
 
 from pleural.anatomy import chest
@@ -37,8 +35,6 @@ from pleural.run_folder import CONFIG
 from pleural.segmenter import Segmenter
 from pleural.trained import Run, Trained, runs_in
 from pleural.volume import Volume
-
-Line = dict[str, Any]
 
 RULES = ("0,0", "0.3,0.6", "0.3,0.75", "0.3,0.85", "0.3,0.9", "0.6,0.85")
 
@@ -67,7 +63,7 @@ def lines_of(results: Path | None, rules: list[Shares]) -> list[Line]:
     """What was judged before."""
     if results is None or not results.exists():
         return []
-    lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    lines = lines_in(results)
     if any(line["rules"] != [[*rule] for rule in rules] for line in lines):
         sys.exit(f"{results}: was judged by other rules; name them, or another file")
     return lines
@@ -144,8 +140,7 @@ def main() -> None:
     for line in judge(new, options.root, rules, options.phantoms) if new else ():
         lines.append(line)
         if options.results:
-            with options.results.open("a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(line)}\n")
+            append(options.results, line)
     if not lines:
         parser.error("nothing was judged yet: name run folders by --runs")
     print(table(lines))

@@ -12,10 +12,7 @@ from pleural.augmentation.painting import Blob, RandTissue, between, cell_of, re
 from pleural.prepared import Sample
 
 FAT_HU = (-200.0, -20.0)
-SOFT_HU = (
-    -200.0,
-    250.0,
-)  # fat, muscle, organs; not dense bone, nor what is full of contrast medium
+ROOM_HU = (-200.0, 250.0)  # fat and organs; no dense bone, nor what is full of contrast medium
 CLEAR_MM = 8.0  # from lung and effusion, at least: fat there may border on fluid
 DIAPHRAGM_MM = 3.0  # the least between lung and what lies below it
 GAS_HU = -980.0
@@ -70,7 +67,7 @@ class RandCyst(RandTissue):
         below = (lung | effusion).flip(2).cumsum(2).flip(2) > 0
         below[..., int(lung.sum(dim=(0, 1)).argmax()) :] = False
         below &= ~_near(pleural, DIAPHRAGM_MM, spacing_mm)
-        soft = between(sample["image"][0], SOFT_HU, self.window_hu)
+        soft = between(sample["image"][0], ROOM_HU, self.window_hu)
         return soft & below, soft & (below | ~_near(pleural, CLEAR_MM, spacing_mm))
 
     def tissue(self, painted: Blob, own_sd: float) -> Tensor:
