@@ -108,6 +108,21 @@ def test_garbage_is_refused(tmp_path: Path, name: str) -> None:
     assert refusal(tmp_path / name).startswith("cannot be read as NIfTI (")
 
 
+def test_a_file_that_goes_while_it_is_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "scan.nii.gz"
+
+    def load(path: Path) -> None:
+        path.unlink()
+        raise nib.filebasedimages.ImageFileError(f"Could not read file: {path}")
+
+    path.write_bytes(b"")
+    monkeypatch.setattr(nib, "load", load)
+    with pytest.raises(InputError, match=r"scan\.nii\.gz: .*no such file"):
+        nifti.read(path)
+
+
 def test_without_sform_and_qform_it_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "scan.nii", affine=None)
     assert refusal(path) == "neither sform nor qform is set: left and right are unknown"

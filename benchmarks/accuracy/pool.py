@@ -6,6 +6,8 @@ import mmap
 import os
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from pleural.prepared import Prepare, Sample, padded, places_of
 
 # Integers, and what one of their steps stands for: finer than the noise of a scan, or than a voxel.
 PACKED = {
-    "image": (np.int16, 1e-3),
+    "image": (np.int16, 3e-3),  # 3 HU
     "label": (np.uint8, 5e-3),
     "lung_depth_mm": (np.int8, 1.0),
 }
@@ -36,17 +38,17 @@ PACKED = {
 OF_PACK = ("preprocess", "experiment=")
 OF_PATCHES = ("augmentation", "dataset.", "patch_size=", "poured_share=")
 AT_LEAST = 150  # patches of every scan before any are drawn
-PHANTOM = "phantom"  # the first word of the names of those without effusion, which only judge
+COMPANIONS = "companions"  # the name of all together, as they are drawn
+PHANTOM = "judging phantom"  # how the names of those without effusion begin
 N_PHANTOMS = 4
 POURED = [(depth_mm, hu) for depth_mm in (30, 100) for hu in (5, 20, 35)]  # which only judge, too
 WITH = " with "  # between a scan's name and what was poured into it
 
 
 def pack(root: str, out: Path) -> None:
-    """Write PleThora's prepared scans, and what else judges, to a file of some 50 MB."""
+    """Write PleThora's prepared scans, and what is poured into them, to a file of some 50 MB."""
     made = config([f"data.root={root}"])
-    preprocess = instantiate(made.preprocess)
-    prepare = Prepare(preprocess, made.patch_size)
+    prepare = Prepare(instantiate(made.preprocess), made.patch_size)
     arrays: dict[str, Any] = {}
     for case in instantiate(made.data).cases():
         sample = prepare(case)
@@ -55,12 +57,6 @@ def pack(root: str, out: Path) -> None:
         for depth_mm, hu in POURED:
             after = poured(sample, depth_mm, hu, seed=0)
             arrays |= _packed(f"{case.name}{WITH}{depth_mm} mm of {hu} HU", after, sample)
-    for number in range(N_PHANTOMS):
-        scan = preprocess(chest((SEED, number), 0.0).scan)
-        image = padded(scan.array, made.patch_size, AIR)[None]
-        spacing_mm = np.array(scan.spacing_mm)
-        none = {key: np.zeros_like(image) for key in PACKED}
-        arrays |= _packed(f"{PHANTOM} {number}", {**none, "image": image, "spacing_mm": spacing_mm})
     np.savez_compressed(out, **arrays)
 
 
@@ -93,7 +89,7 @@ def unpacked(path: Path) -> tuple[list[Case], dict[str, Sample]]:
                 whole += packed[f"{scan}/{key}"]
             arrays[key] = (whole * np.float32(step)).astype(np.float16)
         spacing_mm = packed[f"{name}/spacing_mm"]
-        places = places_of(arrays["label"])
+        places = {} if poured_into else places_of(arrays["label"])
         samples[name] = {"name": name, "spacing_mm": spacing_mm, **arrays, **places}
     cases = [
         Case(name, name, Path(), distrusted=bool(packed[f"{name}/distrusted"]))
@@ -101,6 +97,27 @@ def unpacked(path: Path) -> tuple[list[Case], dict[str, Sample]]:
         if f"{name}/distrusted" in packed
     ]
     return cases, samples
+
+
+def synthetic(n_workers: int) -> tuple[list[Case], dict[str, Sample]]:
+    """Companions as cases, and of each and of the phantoms that judge what `Prepare` gives."""
+    made = config([])
+    prepare = Prepare(instantiate(made.preprocess), made.patch_size)
+    companions = instantiate(made.companions).cases()
+    with get_context("fork").Pool(n_workers) as together:
+        prepared = together.map(prepare, companions)
+        phantoms = together.map(_phantom, range(N_PHANTOMS))
+    return companions, {
+        **{sample["name"]: sample for sample in prepared},
+        **{f"{PHANTOM} {number}": sample for number, sample in enumerate(phantoms)},
+    }
+
+
+def _phantom(number: int) -> Sample:
+    made = config([])
+    scan = instantiate(made.preprocess)(chest((SEED, number), 0.0).scan)
+    image = padded(scan.array, made.patch_size, AIR)[None].astype(np.float16)
+    return {"image": image, "label": np.zeros_like(image), "spacing_mm": np.array(scan.spacing_mm)}
 
 
 class Packed(Patches):
@@ -117,21 +134,29 @@ class Pool:
 
     Args:
         settings: those of ``OF_PATCHES``.
+        companions: count as one case, the last.
         size: patches of every case.
     """
 
     def __init__(
-        self, settings: Sequence[str], cases: list[Case], samples: dict[str, Sample], size: int
+        self,
+        settings: Sequence[str],
+        cases: list[Case],
+        companions: list[Case],
+        samples: dict[str, Sample],
+        size: int,
     ) -> None:
         made = config(settings)
         options: Any = OmegaConf.to_container(made.dataset, resolve=True)
         del options["_target_"]
         dataset = Packed(**{**options, "crops_per_case": 1})
         dataset.samples = samples
-        loader, _ = dataset.loaders(cases, [], lambda scan: scan, instantiate(made.augmentation))
+        augmentation = instantiate(made.augmentation)
+        loader, _ = dataset.loaders(cases, [], lambda scan: scan, augmentation, companions)
         self.drawn: Any = loader.dataset
-        self.names = [case.name for case in cases]
-        shape = (len(cases), size, *made.patch_size)
+        self.names = [*(case.name for case in cases), COMPANIONS]
+        self.n_companions = len(companions)
+        shape = (len(self.names), size, *made.patch_size)
         self.image, self.label = _shared(shape, np.float16), _shared(shape, np.float16)
         self.ready = _shared(shape[:2], np.uint8)
         self.images, self.labels = torch.empty(0), torch.empty(0)  # the same, on the device
@@ -141,7 +166,8 @@ class Pool:
         """The share of one of ``n_workers`` processes."""
         for slot in range(worker, self.ready.size, n_workers):
             number, case = divmod(slot, len(self.names))
-            (sample,) = self.drawn[Draw(case, seed_of(number, case))]
+            which = case + number % self.n_companions if self.names[case] == COMPANIONS else case
+            (sample,) = self.drawn[Draw(which, seed_of(number, case))]
             self.image[case, number] = sample["image"][0].numpy()
             self.label[case, number] = sample["label"][0].numpy()
             self.ready[case, number] = 1
@@ -181,7 +207,19 @@ class Pool:
         return int(missing[0]) if missing.size else self.ready.shape[1]
 
 
-def fill_all(pools: Sequence[Pool], worker: int, n_workers: int) -> None:
+def filling(pools: Sequence[Pool], n_workers: int) -> list[BaseProcess]:
+    """Processes that fill the pools, one after the other, from now on."""
+    forks = get_context("fork")
+    workers: list[BaseProcess] = [
+        forks.Process(target=_fill_all, args=(pools, number, n_workers), daemon=True)
+        for number in range(n_workers)
+    ]
+    for worker in workers:
+        worker.start()
+    return workers
+
+
+def _fill_all(pools: Sequence[Pool], worker: int, n_workers: int) -> None:
     torch.set_num_threads(1)
     os.nice(5)
     for pool in pools:

@@ -9,8 +9,9 @@
 `train` has all cores cut and augment patches, as any training does, and keeps them: every training
 draws from these pools, as to augment anew for each would take most of the time. Of each job, the
 scans that are held out train together, a network each that never sees its own, and are judged on
-the network's grid (`python run.py` judges on the scans' own). A line of `results.jsonl` a scan, and
-`probabilities.zip`. `benchmarks/accuracy/gpu.jsonl` is what was measured for docs/accuracy.md.
+the network's grid (`python run.py` judges on the scans' own), less what it is unsure of. A line of
+`results.jsonl` a scan, and `probabilities.zip`. `benchmarks/accuracy/gpu.jsonl` is what was
+measured for docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -30,10 +31,21 @@ from typing import Any
 import numpy as np
 import torch
 from false_alarms import LIMIT_ML, beyond_ml
-from folds import append, config, lines_in, summary
+from folds import Line, append, config, lines_in, summary
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pool import OF_PACK, OF_PATCHES, PHANTOM, WITH, Pool, fill_all, pack, unpacked
+from pool import (
+    COMPANIONS,
+    OF_PACK,
+    OF_PATCHES,
+    PHANTOM,
+    WITH,
+    Pool,
+    filling,
+    pack,
+    synthetic,
+    unpacked,
+)
 from poured import share_found
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -43,6 +55,7 @@ from pleural.dice import dice
 from pleural.loop import forgetting_average, halved
 from pleural.loss import KnownOnly
 from pleural.model import tuned
+from pleural.parts import mask_on, shares
 from pleural.prepared import Sample
 from pleural.run_folder import versions
 from pleural.volume import Volume
@@ -93,27 +106,30 @@ class Learner:
                 self.summed.zero_()
             self.learn[progress < self.made.coarse_until]()
             with torch.no_grad():
-                forgetting_average(self.made.ema_decay, self.averages, self.weights, self.done)
+                decay = self.made.ema_decay or 0.0
+                forgetting_average(decay, self.averages, self.weights, self.done)
         self.done += 1
 
     @property
     def last_loss(self) -> float:
         return float(self.summed) / (self.n_steps - self._last)
 
-    def probability(self, sample: Sample) -> Tensor:
-        """float32 ``(X, Y, Z)`` of the averaged network, on the grid of ``sample``."""
+    def probability(self, sample: Sample) -> np.ndarray:
+        """0 to 255, ``(X, Y, Z)``, of the averaged network, on the grid of ``sample``."""
         image = torch.from_numpy(sample["image"])[None].float().to(self.device)
         inferer = instantiate(self.made.inference)
         with torch.inference_mode(), self._autocast():
             logits: Tensor = inferer(image, self.average.eval())
-        return logits[0, 0].float().sigmoid().cpu()
+        whole: np.ndarray = (logits[0, 0].float().sigmoid() * 255).round().byte().cpu().numpy()
+        return whole
 
     @property
     def _last(self) -> int:
         return int((1 - LAST) * self.n_steps)
 
     def _cases(self) -> Iterator[int]:
-        own = [number for number, name in enumerate(self.pool.names) if name != self.held_out]
+        unseen = {self.held_out} if self.made.companions else {self.held_out, COMPANIONS}
+        own = [number for number, name in enumerate(self.pool.names) if name not in unseen]
         while True:
             yield from self.random.permutation(own).tolist()
 
@@ -166,49 +182,61 @@ class Learner:
         return replay
 
 
-def judged(learner: Learner, samples: dict[str, Sample]) -> tuple[dict[str, Any], Tensor]:
-    """By its own scan, by what was poured into that, and by phantoms; and its own's probability."""
-    name = learner.held_out
-    probability, sample = learner.probability(samples[name]), samples[name]
-    found, reference = probability >= 0.5, _effusion(sample)
-    prediction, real = _volume(found, sample), _volume(reference, sample)
-    row = {
-        "dice": dice(found, reference),
-        "predicted_ml": prediction.nonzero_ml,
-        "reference_ml": real.nonzero_ml,
-        "beyond_ml": beyond_ml(prediction, real),
-        "poured": {
-            other.removeprefix(f"{name}{WITH}"): share_found(
-                learner.probability(after) >= 0.5, _effusion(after) & ~reference
-            )
-            for other, after in samples.items()
-            if other.startswith(f"{name}{WITH}")
-        },
-        "phantoms_ml": [
-            _volume(learner.probability(phantom) >= 0.5, phantom).nonzero_ml
-            for other, phantom in samples.items()
-            if other.startswith(PHANTOM)
-        ],
-    }
-    return row, probability
+class Judge:
+    """Judges what a network gives by its own scan, by what was poured into it, and by phantoms.
 
+    Apart from the trainings, as what a network is unsure of takes a processor longer to find than
+    a GPU the probabilities.
+    """
 
-def _effusion(sample: Sample) -> Tensor:
-    return torch.from_numpy(sample["label"][0] >= 0.5)
+    def __init__(self, samples: dict[str, Sample]) -> None:
+        self.samples = samples
 
+    def judges(self, name: str) -> list[str]:
+        """Names of the samples that judge the network that held ``name`` out."""
+        others = (f"{name}{WITH}", PHANTOM)
+        return [name, *(other for other in self.samples if other.startswith(others))]
 
-def _volume(found: Tensor, sample: Sample) -> Volume:
-    return Volume(found.numpy(), np.diag([*sample["spacing_mm"], 1.0]))
+    def __call__(self, asked: Sequence[str], probabilities: dict[str, np.ndarray]) -> Line:
+        """Of 0 to 255, by the names of :meth:`judges`, in that order."""
+        rule = shares(config(asked).sure_inside)
+        found = {
+            name: mask_on(grid, grid.with_array(whole / np.float32(255)), 0.5, rule)
+            for name, whole in probabilities.items()
+            for grid in [self._reference(name)]
+        }
+        name = next(iter(probabilities))
+        own, reference = found[name], self._reference(name)
+        return {
+            "case": name,
+            "dice": dice(own.array, reference.array),
+            "predicted_ml": own.nonzero_ml,
+            "reference_ml": reference.nonzero_ml,
+            "beyond_ml": beyond_ml(own, reference),
+            "poured": {
+                other.removeprefix(f"{name}{WITH}"): self._share_found(mask, other, reference)
+                for other, mask in found.items()
+                if WITH in other
+            },
+            "phantoms_ml": [
+                mask.nonzero_ml for other, mask in found.items() if other.startswith(PHANTOM)
+            ],
+        }
+
+    def _reference(self, name: str) -> Volume:
+        sample = self.samples[name]
+        affine = np.diag([*sample["spacing_mm"], 1.0])
+        return Volume((sample["label"][0] >= 0.5).astype(np.uint8), affine)
+
+    def _share_found(self, mask: Volume, other: str, reference: Volume) -> float:
+        fluid = (self._reference(other).array > 0) & (reference.array == 0)
+        return share_found(*(torch.from_numpy(array) for array in (mask.array > 0, fluid)))
 
 
 def train_together(
-    asked: Sequence[str],
-    pool: Pool,
-    held_out: Sequence[str],
-    samples: dict[str, Sample],
-    device: torch.device,
-) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """A row and the probability of each scan that is held out."""
+    asked: Sequence[str], pool: Pool, held_out: Sequence[str], device: torch.device
+) -> list[Learner]:
+    """A network for each scan that is held out."""
     available = pool.upload(device)
     learners = [Learner(config(asked), pool, name, device) for name in held_out]
     for number in range(learners[0].n_steps):
@@ -218,55 +246,88 @@ def train_together(
             learner.step(available)
     if device.type == "cuda":
         torch.cuda.synchronize()
-    for learner in learners:
-        scores, probability = judged(learner, samples)
-        yield (
-            {"asked": [*asked], "case": learner.held_out, **scores, "loss": learner.last_loss},
-            probability,
-        )
+    return learners
 
 
-def keep(folder: Path, row: dict[str, Any], probability: Tensor) -> None:
-    append(folder / "results.jsonl", row)
-    packed = BytesIO()
-    np.savez_compressed(packed, (probability * 255).round().byte().numpy())
-    with zipfile.ZipFile(folder / "probabilities.zip", "a") as archive:
-        archive.writestr(f"{'_'.join(row['asked'])}_{row['case']}.npz", packed.getvalue())
+class Judges:
+    """Processes that judge beside the trainings; to be begun before there is anything of a GPU."""
+
+    def __init__(self, judge: Judge, folder: Path, n_processes: int) -> None:
+        forks = get_context("fork")
+        about = {"versions": versions()}
+        self.waiting, writing = forks.Queue(), forks.Lock()
+        self.processes = [
+            forks.Process(target=self._judge, args=(judge, folder, about, writing), daemon=True)
+            for _ in range(n_processes)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def hand(self, asked: Sequence[str], about: Line, probabilities: dict[str, np.ndarray]) -> None:
+        """What :class:`Judge` takes, and what else is to be kept of it."""
+        self._check()
+        self.waiting.put((asked, about, probabilities))
+
+    def finish(self) -> None:
+        """Wait until all is judged.
+
+        Raises:
+            SystemExit: a process failed; at once, as what is judged by nobody is time lost.
+        """
+        for _ in self.processes:
+            self.waiting.put(None)
+        for process in self.processes:
+            process.join()
+        self._check()
+
+    def _check(self) -> None:
+        if any(process.exitcode for process in self.processes):
+            self.waiting.cancel_join_thread()
+            sys.exit("a process that judges failed (above): not all results are there")
+
+    def _judge(self, judge: Judge, folder: Path, about: Line, writing: Any) -> None:
+        torch.set_num_threads(1)
+        for asked, learnt, probabilities in iter(self.waiting.get, None):
+            row = {"asked": asked, **judge(asked, probabilities), **learnt, **about}
+            packed = BytesIO()
+            np.savez_compressed(packed, probabilities[row["case"]])
+            with writing, zipfile.ZipFile(folder / "probabilities.zip", "a") as archive:
+                append(folder / "results.jsonl", row)
+                archive.writestr(f"{'_'.join(asked)}_{row['case']}.npz", packed.getvalue())
+            print(f"{' '.join(asked)}, {row['case']}: {row['dice']:.3f}", flush=True)
 
 
 def train(options: argparse.Namespace) -> None:
     began = time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
-    cases, samples = unpacked(options.packed)
-    held_out = options.held_out or [c.name for c in cases if c.name not in POOR_MASKS]
     jobs = [job.split() for job in options.jobs]
     if of_pack := [asked for job in jobs for asked in job if asked.startswith(OF_PACK)]:
         sys.exit(f"{', '.join(of_pack)}: what is packed is prepared; pack anew with other defaults")
+    cases, samples = unpacked(options.packed)
+    companions, others = synthetic(options.workers)
+    samples |= others
+    held_out = options.held_out or [c.name for c in cases if c.name not in POOR_MASKS]
     keys = [tuple(setting for setting in job if setting.startswith(OF_PATCHES)) for job in jobs]
-    pools = {key: Pool(key, cases, samples, options.pool) for key in dict.fromkeys(keys)}
-    fillers = [  # forked, before there is anything of a GPU to share
-        get_context("fork").Process(
-            target=fill_all, args=([*pools.values()], number, options.workers), daemon=True
-        )
-        for number in range(options.workers)
-    ]
-    for filler in fillers:
-        filler.start()
+    pools = {
+        key: Pool(key, cases, companions, samples, options.pool) for key in dict.fromkeys(keys)
+    }
+    judge = Judge(samples)
+    judges = Judges(judge, options.out, options.judges)
+    fillers = filling([*pools.values()], options.workers)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.benchmark = True
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    about = {"versions": versions(), "device": name}
+    torch.backends.cudnn.benchmark = True
     for number, (asked, key) in enumerate(zip(jobs, keys, strict=True)):
-        rows = []
-        for row, probability in train_together(asked, pools[key], held_out, samples, device):
-            keep(options.out, {**row, **about}, probability)
-            rows.append(row)
-        own = " ".join(f"{row['dice']:.3f}" for row in rows)
-        print(f"{' '.join(asked)}: {own}, after {time.monotonic() - began:.0f} s", flush=True)
+        for learner in train_together(asked, pools[key], held_out, device):
+            looked_at = judge.judges(learner.held_out)
+            probabilities = {which: learner.probability(samples[which]) for which in looked_at}
+            judges.hand(asked, {"loss": learner.last_loss, "device": name}, probabilities)
+        print(f"{' '.join(asked)}: trained after {time.monotonic() - began:.0f} s", flush=True)
         if key not in keys[number + 1 :]:
             pools[key].free()
     for filler in fillers:
         filler.terminate()
+    judges.finish()
 
 
 def table(results: Path) -> None:
@@ -334,6 +395,7 @@ def main() -> None:
     training.add_argument("--held-out", nargs="+", help="scans; all without poor masks if none")
     training.add_argument("--pool", type=int, default=400, help="patches of every scan in a pool")
     training.add_argument("--workers", type=int, default=os.cpu_count(), help="that augment")
+    training.add_argument("--judges", type=int, default=4, help="processes that judge")
     telling = tasks.add_parser("table", help="what was measured, in Markdown")
     telling.add_argument("--results", type=Path, required=True, help="results.jsonl")
     options = parser.parse_args()

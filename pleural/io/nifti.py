@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -43,7 +44,9 @@ def read(path: str | Path) -> Volume:
     except InputError:
         raise
     except Exception as error:  # nibabel, zlib and the file system each have their own
-        raise InputError(f"{path}: cannot be read as NIfTI ({first_line(error)})") from error
+        # Of a file that goes while it is read, nibabel says whatever it was about to do.
+        why = first_line(error) if os.path.exists(path) else "no such file, or no access"
+        raise InputError(f"{path}: cannot be read as NIfTI ({why})") from error
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     affine = _affine_mm(path, image)
