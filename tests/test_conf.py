@@ -25,7 +25,7 @@ COUNTS = {
     "budget": 1,
     "data": 4,
     "dataset": 1,
-    "experiment": 3,
+    "experiment": 4,
     "inference": 2,
     "logger": 4,
     "loss": 5,
@@ -155,6 +155,8 @@ def test_a_task_names_a_function_of_its_own_name_and_all_its_arguments(tmp_path,
 PATCHES = {
     "default": (192, 160, 64),
     "halved": (96, 80, 64),
+    "coarse": (160, 128, 64),
+    "coarse, halved": (80, 64, 64),
     "quick": (96, 64, 64),
     "phantom": (96, 64, 32),
 }

@@ -71,12 +71,7 @@ VARIANTS: dict[str, list[str]] = {
         "model.channels=[16,32,64,128,256]",
         "model.stem_stride=[2,2,1]",
     ],
-    "coarser_grid": [  # much the same of the chest in a patch, and a millilitre
-        "preprocess.spacing_mm=[2,2,3]",
-        "patch_size=[160,128,64]",
-        "dataset.margin=[32,32,16]",
-        "loss.smooth=100",
-    ],
+    "coarser_grid": ["experiment=coarse"],
     "finer_grid": [  # 2.4 times the voxels of the default in a patch: halved for longer
         "preprocess.spacing_mm=[1,1,3]",
         "patch_size=[288,256,64]",
