@@ -104,10 +104,14 @@ class Training(LightningModule):
         image, label = batch["image"], batch["label"]
         if self.progress() < self.coarse_until:
             image, label = halved(image), halved(label)
+        # Of a step that is left out nothing stays, and norms take their statistics on the way.
+        before = [*map(torch.clone, self.net.buffers())] if self.bad_loss == "skip" else []
         logits = self.net(image.contiguous(memory_format=torch.channels_last_3d))
         loss: Tensor = self.loss(logits, label)
         if not loss.isfinite():
             self._refuse(loss.item(), batch["name"])
+            for buffer, kept in zip(self.net.buffers(), before, strict=True):
+                buffer.copy_(kept)
             return None  # for Lightning, no step
         self.patches += len(label)
         finest = logits if isinstance(logits, Tensor) else logits[0]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal
 
 import numpy as np
@@ -72,9 +74,17 @@ class OnDisk(Transform):
 
     Args:
         mapped: arrays are mapped, not read: a crop costs its own bytes.
+
+    Raises:
+        InputError: the preprocessing is a function, not an object with attributes.
     """
 
     def __init__(self, prepare: Prepare, folder: str | Path, mapped: bool) -> None:
+        if isinstance(prepare.preprocess, partial | FunctionType):
+            raise InputError(
+                "preprocess is a function, whose settings no key of dataset.cache_dir can hold: "
+                "make it a class with its arguments as attributes, or dataset.cache_dir=null"
+            )
         self.prepare = prepare
         self.folder = Path(folder)
         # Copy-on-write: torch warns of arrays that cannot be written to.

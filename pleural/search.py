@@ -24,6 +24,7 @@ NOT_SHARED = re.compile(r"(task|name|fold|run_dir|debug|hydra)\b")  # of what wa
 SHARED = "shared"  # of a study: what was typed for all of its trials
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 PLAIN = (int, float, str, type(None))
+INDEX = re.compile(r"\.\d+(\.|$)")  # in a key that leads into a list
 WORD = re.compile(r"[A-Za-z_][\w.-]*")
 NO_WORDS = ("null", "true", "false", "nan", "inf")  # as Hydra reads them
 
@@ -87,7 +88,7 @@ def search(
     _retry_cut_off(study)
     while _n_spent(study) < n_trials:
         trial = study.ask(distributions)
-        settings = [f"{key}={_as_typed(value)}" for key, value in trial.params.items()]
+        settings = _typed(trial.params)
         print(f"trial {trial.number} ({_n_spent(study) + 1} of {n_trials}): {settings}")
         _tried(study, trial, folds, [*shared, *settings], folder)
         _tell(study, folder, groups)
@@ -121,6 +122,10 @@ def _distribution(entry: Mapping[str, Any]) -> Any:
         return distributions.FloatDistribution(low, high, log=log)
     except ValueError as error:
         raise InputError(f"task.space: {dict(entry)}: {error}") from error
+
+
+def _typed(params: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={_as_typed(value)}" for key, value in params.items()]
 
 
 def _as_typed(value: Any) -> str:
@@ -229,7 +234,12 @@ def _tell(study: Any, folder: Path, groups: Iterable[str]) -> None:
         )
         if shared := study.user_attrs[SHARED]:
             about += f"# All trials shared, and so are to be given with it: {' '.join(shared)}\n"
-        write_text(folder / "best.yaml", about + experiment(best.params, groups))
+        in_lists = {key: value for key, value in best.params.items() if INDEX.search(key)}
+        if in_lists:
+            typed = " ".join(_typed(in_lists))
+            about += f"# No experiment reaches into a list, so this is to be given, too: {typed}\n"
+        others = {key: value for key, value in best.params.items() if key not in in_lists}
+        write_text(folder / "best.yaml", about + experiment(others, groups))
 
 
 def experiment(params: Mapping[str, Any], groups: Iterable[str]) -> str:

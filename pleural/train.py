@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -270,7 +271,8 @@ def _fit(
     except SystemExit:  # what Lightning makes of Ctrl-C
         if not run.best.exists():
             message = f"stopped before the first epoch was kept: nothing in {run.path}"
-            raise InputError(message) from None
+            print(message, file=sys.stderr)
+            raise KeyboardInterrupt from None
         return False
     except (InputError, MemoryError, RuntimeError, OSError) as error:
         told = what_happened(error, run, dataset)

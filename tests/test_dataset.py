@@ -1,6 +1,7 @@
 """Cases to batches."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -96,15 +97,11 @@ def test_batches_of_patches_and_whole_volumes(phantoms, preprocess, cache, tmp_p
     assert len(kept) == (0 if cache == "none" else 3)
 
 
-def test_a_second_training_prepares_nothing_again(phantoms, preprocess, tmp_path):
-    def only_once(scan):
-        assert not (tmp_path / "full").exists()
-        return preprocess(scan)
-
+def test_a_second_training_prepares_nothing_again(phantoms, preprocess, tmp_path, monkeypatch):
     data = patches(cache_dir=tmp_path / "cache")
-    first, _ = data.loaders(phantoms[:2], [], only_once, no_augmentation())
-    (tmp_path / "full").mkdir()
-    again, _ = data.loaders(phantoms[:2], [], only_once, no_augmentation())
+    first, _ = data.loaders(phantoms[:2], [], preprocess, no_augmentation())
+    monkeypatch.delattr(ChestCT, "__call__")
+    again, _ = data.loaders(phantoms[:2], [], preprocess, no_augmentation())
     for ours, theirs in zip(first.dataset.cases._cache, again.dataset.cases._cache, strict=True):
         np.testing.assert_array_equal(ours["image"], theirs["image"])
         assert type(theirs["image"]) is np.ndarray  # in memory, not mapped
@@ -345,3 +342,9 @@ def test_a_full_disk_is_left_no_fuller(phantoms, preprocess, tmp_path, monkeypat
         keep(phantoms[0])
     assert len(saved) == 2
     assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("function", [lambda scan: scan, partial(Volume.reoriented)])
+def test_what_a_function_prepares_is_not_kept(tmp_path, function):
+    with pytest.raises(InputError, match="make it a class"):
+        OnDisk(Prepare(function, PATCH), tmp_path, mapped=False)

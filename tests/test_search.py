@@ -1,6 +1,7 @@
 """The search: what is tried, what is kept, what it goes on with."""
 
 import csv
+import re
 import shutil
 
 import optuna
@@ -47,6 +48,18 @@ def test_the_best_is_kept_and_written_as_an_experiment(tmp_path, monkeypatch):
     with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
         config = compose("config", overrides=["experiment=found", "run_dir=nowhere"])
     assert 1 / (1 + config.loss.pos_weight) == pytest.approx(best)
+
+
+def test_what_leads_into_a_list_is_told_beside_the_experiment(tmp_path, monkeypatch):
+    space = [*SPACE, {"key": "augmentation.transforms.0.prob", "low": 0.0, "high": 1.0}]
+    found(tmp_path, monkeypatch, lambda *_: 0.5, space=space)
+    text = (tmp_path / "best.yaml").read_text(encoding="utf-8")
+    (told,) = re.findall(r"to be given, too: (augmentation\.transforms\.0\.prob=0\.\d+)\n", text)
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copy(tmp_path / "best.yaml", tmp_path / "conf" / "experiment" / "found.yaml")
+    with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
+        config = compose("config", overrides=["experiment=found", told, "run_dir=nowhere"])
+    assert config.augmentation.transforms[0].prob == float(told.partition("=")[2])
 
 
 def test_a_trial_that_falls_behind_is_ended_early(tmp_path, monkeypatch):

@@ -110,9 +110,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--root", required=True, help="folder of the scans, as for data=plethora")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=int, default=24, help="of each training")
-    length.add_argument("--minutes", type=int, help="of each training, instead")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--epochs", type=int, default=24, help="of each training")
+    either.add_argument("--minutes", type=int, help="of each training, instead")
     parser.add_argument("--n-folds", type=int, default=7)
     parser.add_argument("--folds", type=int, nargs="+", help="some of them")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -129,13 +129,17 @@ def main() -> None:
     parser.add_argument("--out", default="outputs/ablation")
     options = parser.parse_args()
     budget = by_minutes(options.minutes) if options.minutes else [f"epochs={options.epochs}"]
+    length = f"{options.minutes}_minutes" if options.minutes else f"{options.epochs}_epochs"
     folds = options.folds or range(options.n_folds)
     ledger = Ledger(options.ledger)
     trainings = Trainings(options.root, options.n_folds, folds, budget, options.jobs, ledger)
     made: list[dict[str, Any]] = []
+    asked = [
+        (f"{variant}_{options.n_folds}_folds_{length}_seed{seed}", seed, VARIANTS[variant])
+        for variant, seed in product(options.variants, options.seeds)
+    ]
     out = Path(options.out).resolve()
-    asked = product(options.variants, options.seeds)
-    records = trainings.run(*((out / f"{v}_seed{seed}", seed, VARIANTS[v]) for v, seed in asked))
+    records = trainings.run(*((out / name, seed, settings) for name, seed, settings in asked))
     for variant in options.variants:
         of_seeds = [*islice(records, len(options.seeds))]
         if not made:

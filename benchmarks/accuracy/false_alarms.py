@@ -22,7 +22,7 @@ from pleural.trained import runs_in
 from pleural.volume import Volume
 
 LIMIT_ML = 5.0
-SEED = 7  # of the phantoms; the ones that the default trains on have 0
+SEED = 7  # of the phantoms; those that train have 0 (data=phantom) and 1 (companions)
 
 
 def beyond_ml(prediction: Volume, reference: Volume) -> float:

@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 
 from pleural.data.case import Case
 from pleural.statistics import Estimate, mean
+from pleural.sweep import quoted
 from pleural.trained import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,8 +113,18 @@ class Trainings:
         if known is not None:
             return known
         command = [
-            *(sys.executable, str(ROOT / "run.py"), "data=plethora", f"data.root={self.root}"),
-            *(f"hydra.run.dir={folder}", "keep=last", "trainer.enable_progress_bar=false", *choice),
+            *(
+                sys.executable,
+                str(ROOT / "run.py"),
+                "data=plethora",
+                f"data.root={quoted(self.root)}",
+            ),
+            *(
+                f"hydra.run.dir={quoted(folder)}",
+                "keep=last",
+                "trainer.enable_progress_bar=false",
+                *choice,
+            ),
         ]
         threads = str(max(1, (os.cpu_count() or 1) // self.jobs))
         subprocess.run(

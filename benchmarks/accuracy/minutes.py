@@ -59,7 +59,9 @@ def main() -> None:
         )
         for experiment in options.experiments:
             settings = [] if experiment == "default" else [f"experiment={experiment}"]
-            folder = out / f"{experiment}_{minutes}_minutes_seed{options.seed}"
+            folder = out / (
+                f"{experiment}_{options.n_folds}_folds_{minutes}_minutes_seed{options.seed}"
+            )
             (records,) = each.run((folder, options.seed, settings))
             of_case = by_case(records)
             made += records

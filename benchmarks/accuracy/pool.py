@@ -34,8 +34,9 @@ PACKED = {
     "label": (np.uint8, 5e-3),
     "lung_depth_mm": (np.int8, 1.0),
 }
-# Settings that would need another file, and those that need a pool of their own.
-OF_PACK = ("preprocess", "experiment=")
+# Settings of what is packed, made or judged in one way for all, and those that need a pool of
+# their own.
+FIXED = ("preprocess", "experiment=", "data.", "companions.", "threshold=", "keep=")
 OF_PATCHES = ("augmentation", "dataset.", "patch_size=", "poured_share=")
 AT_LEAST = 150  # patches of every scan before any are drawn
 COMPANIONS = "companions"  # the name of all together, as they are drawn

@@ -36,7 +36,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pool import (
     COMPANIONS,
-    OF_PACK,
+    FIXED,
     OF_PATCHES,
     PHANTOM,
     WITH,
@@ -301,8 +301,8 @@ def train(options: argparse.Namespace) -> None:
     began = time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
     jobs = [job.split() for job in options.jobs]
-    if of_pack := [asked for job in jobs for asked in job if asked.startswith(OF_PACK)]:
-        sys.exit(f"{', '.join(of_pack)}: what is packed is prepared; pack anew with other defaults")
+    if fixed := [asked for job in jobs for asked in job if asked.startswith(FIXED)]:
+        sys.exit(f"{', '.join(fixed)}: one for all jobs; change the default, and pack anew")
     cases, samples = unpacked(options.packed)
     companions, others = synthetic(options.workers)
     samples |= others

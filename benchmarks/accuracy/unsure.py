@@ -1,6 +1,6 @@
 """What it brings to leave out parts whose inside the network is unsure of, out of fold.
 
-    python benchmarks/accuracy/unsure.py --root DIR --runs outputs/ablation/default_seed*
+    python benchmarks/accuracy/unsure.py --root DIR --runs outputs/ablation/default_*_seed*
     python benchmarks/accuracy/unsure.py --results benchmarks/accuracy/unsure.jsonl
 
 Takes the runs of a cross-validation on PleThora, of one seed or more; every scan is predicted by
