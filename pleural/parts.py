@@ -2,7 +2,7 @@
 
 Along its surface every part is uncertain, by a voxel or two. Farther in, networks are sure of
 fluid, and much less so of what they take for it: muscle of a shoulder, a liver as dense as fluid
-(docs/accuracy.md#parts-that-the-network-is-unsure-of).
+(docs/tried.md#parts-that-the-network-is-unsure-of).
 """
 
 from __future__ import annotations

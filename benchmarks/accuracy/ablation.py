@@ -7,7 +7,7 @@ Every variant trains the same folds on as many patches (or for as many minutes: 
 machine alone), and each scan is judged by the fold that held it out, on its own grid. Prints a
 table in Markdown. It takes days in all: with `--ledger benchmarks/accuracy/ledger.jsonl` what was
 measured of today's default is not trained again; `earlier*.jsonl` beside it are of those before
-(docs/accuracy.md).
+(docs/tried.md).
 """
 
 from __future__ import annotations

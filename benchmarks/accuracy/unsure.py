@@ -10,7 +10,7 @@ is found is added to that file, a network a line, and the table is of all that i
 in conf/config.yaml; `0,0` leaves nothing out) prints Dice on the scans' own grids, the median
 volume error, and the millilitres found beyond all effusion of a scan (see `false_alarms.py`) and in
 a phantom: the greatest, and in how many of all they are too many. A table in Markdown; of several
-seeds, means, with their least and greatest.
+seeds, means over the scans that all of them held out, with the seeds' least and greatest.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="file of what was judged before; grows")
     parser.add_argument("--rules", nargs="+", default=RULES, help="pairs of shares")
     parser.add_argument("--phantoms", type=int, default=10)
+    parser.add_argument("--seeds", type=int, nargs="+", help="in the table; all if none")
     options = parser.parse_args()
     if options.runs and options.root is None:
         parser.error("--runs needs --root")
@@ -141,9 +142,10 @@ def main() -> None:
         lines.append(line)
         if options.results:
             append(options.results, line)
-    if not lines:
-        parser.error("nothing was judged yet: name run folders by --runs")
-    print(table(lines))
+    asked = [line for line in lines if not options.seeds or line["seed"] in options.seeds]
+    if not asked:
+        parser.error("nothing of this was judged yet: name run folders by --runs")
+    print(table(asked))
 
 
 if __name__ == "__main__":
