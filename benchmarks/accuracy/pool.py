@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from false_alarms import SEED
+from false_alarms import phantom
 from folds import config
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from poured import poured
 from torch import Tensor
 
-from pleural.anatomy import chest
 from pleural.chance import seed_of
 from pleural.data.case import Case
 from pleural.dataset import Patches
@@ -116,7 +115,7 @@ def synthetic(n_workers: int) -> tuple[list[Case], dict[str, Sample]]:
 
 def _phantom(number: int) -> Sample:
     made = config([])
-    scan = instantiate(made.preprocess)(chest((SEED, number), 0.0).scan)
+    scan = instantiate(made.preprocess)(phantom(number))
     image = padded(scan.array, made.patch_size, AIR)[None].astype(np.float16)
     return {"image": image, "label": np.zeros_like(image), "spacing_mm": np.array(scan.spacing_mm)}
 

@@ -15,10 +15,9 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from false_alarms import LIMIT_ML, SEED
+from false_alarms import LIMIT_ML, SEED, phantom
 from folds import held_out
 
-from pleural.anatomy import chest
 from pleural.data.case import Case
 from pleural.data.plethora import POOR_MASKS, Plethora
 from pleural.dice import dice
@@ -48,10 +47,6 @@ def judged(segmenter: Segmenter, case: Case, slices_mm: Sequence[float]) -> dict
     return found
 
 
-def phantom(number: int, slice_mm: float) -> Volume:
-    return chest((SEED, number), 0.0, spacing_mm=(IN_PLANE_MM, IN_PLANE_MM, slice_mm)).scan
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -63,7 +58,8 @@ def main() -> None:
     options = parser.parse_args()
     cases = {case.name: case for case in Plethora(options.root).cases()}
     phantoms = {
-        mm: [phantom(number, mm) for number in range(options.phantoms)] for mm in options.slices_mm
+        mm: [phantom(i, (IN_PLANE_MM, IN_PLANE_MM, mm)) for i in range(options.phantoms)]
+        for mm in options.slices_mm
     }
     found: dict[float, dict[str, float]] = {mm: {} for mm in options.slices_mm}
     invented: dict[float, list[float]] = {mm: [] for mm in options.slices_mm}

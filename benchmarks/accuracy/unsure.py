@@ -22,11 +22,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from false_alarms import LIMIT_ML, SEED, beyond_ml
+from false_alarms import LIMIT_ML, beyond_ml, phantom
 from folds import Line, append, held_out, lines_in, summary
 from omegaconf import OmegaConf
 
-from pleural.anatomy import chest
 from pleural.data.case import Case
 from pleural.data.plethora import POOR_MASKS, Plethora
 from pleural.dice import dice
@@ -77,7 +76,7 @@ def told_ml(found_ml: list[float]) -> str:
 def judge(runs: Sequence[Run], root: str, rules: list[Shares], n_phantoms: int) -> Iterator[Line]:
     """Of each network, what the table needs; as JSON knows it."""
     cases = {case.name: case for case in Plethora(root).cases()}
-    phantoms = [chest((SEED, number), 0.0).scan for number in range(n_phantoms)]
+    phantoms = [phantom(number) for number in range(n_phantoms)]
     for run in runs:
         member = run.load()
         made = OmegaConf.load(run.path / CONFIG)
