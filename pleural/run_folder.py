@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
+from pleural import __version__
 from pleural.errors import InputError, first_line
 from pleural.io.whole import read_json, write_json, write_table, write_whole
 
 CONFIG = ".hydra/config.yaml"  # the whole configuration; Hydra writes it
 WEIGHTS_IN = {"best.pt": "weights", "last.ckpt": "state_dict"}  # ours; Lightning's
-PACKAGES = ("pleural", "torch", "monai", "pytorch-lightning", "hydra-core", "numpy", "nibabel")
+PACKAGES = ("torch", "monai", "pytorch-lightning", "hydra-core", "numpy", "nibabel")
 
 
 class RunFolder:
@@ -109,6 +110,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "pleural": __version__,  # the code that runs, installed or not
         **found,
         "code": code_version(),
     }
