@@ -71,7 +71,8 @@ def dice_curve(rows: Sequence[Row], best_epoch: int | None) -> go.Figure:
             x=[best["epoch"]], y=[best["val_dice"]], mode="markers", marker=star, name=label
         )
     figure.update_layout(hovermode="x unified")
-    figure.update_xaxes(title="epoch", tickformat="d")
+    # No more ticks than epochs, or the same number would stand at several.
+    figure.update_xaxes(title="epoch", tickformat="d", nticks=min(len(rows), 12))
     figure.update_yaxes(title="Dice", range=[0, 1])
     return figure
 
