@@ -67,7 +67,7 @@ def contours(slices: Sequence[Slice]) -> Figure:
         axes = figure.add_subplot(lines, columns, index + 1)
         masks = {REFERENCE_COLOUR: reference, MODEL_COLOUR: prediction}
         _draw(axes, image, masks, _tissue_window(image))
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=9, parse_math=False)  # a name may hold a $
     figure.suptitle("reference green, model orange", fontsize=9)
     return figure
 
@@ -90,7 +90,7 @@ def preview(scan: Volume, mask: Volume, title: str) -> Figure:
         contour = {MODEL_COLOUR: mask.array[x, y, z]}
         _draw(axes, scan.array[x, y, z], contour, SOFT_TISSUE_HU, aspect=y_mm / x_mm)
         axes.set_title(f"slice {z + 1} of {scan.shape[2]}", fontsize=9, color="0.8")
-    figure.suptitle(title, fontsize=11, color="white")
+    figure.suptitle(title, fontsize=11, color="white", parse_math=False)
     return figure
 
 

@@ -175,6 +175,7 @@ class _Worker:
         }
         before = self.folder.load_study(case.name) or {}
         done = all(before.get(key) == value for key, value in asked.items())
+        done &= all(file.exists() for file in self._needed(case.name))
         if done:
             study = {**before, **about}
         else:
@@ -187,6 +188,11 @@ class _Worker:
         if study["unsure_ml"] > 0:
             told += f"  ({study['unsure_ml']:.1f} mL more left out as unsure)"
         return study, f"{told}  {'(was there)' if done else _time(study)}"
+
+    def _needed(self, name: str) -> list[Path]:
+        """Files without which a study is predicted anew, whatever its record says."""
+        probability = [self.folder.probability(name)] if self.settings["probability"] else []
+        return [self.folder.mask(name), *probability]
 
     def _segmenter(self, runs: Sequence[Run]) -> Segmenter:
         members = [self._loaded[run.path] for run in runs]

@@ -49,7 +49,10 @@ class Predictions:
         record = ours.load_record() or {}
         masks = _masks(ours.masks if ours.masks.is_dir() else ours.path)
         studies = {case.name: ours.load_study(case.name) or {} for case in cases}
-        left_out, failed = record.get("left_out", []), record.get("failed", [])
+        left_out, failed = (
+            [name for name in record.get(key, []) if name in studies]
+            for key in ("left_out", "failed")
+        )
         excused = {*left_out, *failed}
         findings = []
         if missing := [c.name for c in cases if c.name not in masks and c.name not in excused]:

@@ -137,14 +137,15 @@ def concordance(
     if len(set(r)) < 2:
         return Estimate(None, None, None, n)
     p, r = p - r.mean(), r - r.mean()  # the same shift for both, so that squares stay small
-    terms = (np.ones_like(p), p, r, p * r, p**2 + r**2)
+    terms = (np.ones_like(p), p, r, p * r, p**2, r**2)
     sums = np.stack([np.bincount(patient, weights=term) for term in terms], axis=1)
 
     def coefficient(drawn: np.ndarray) -> np.ndarray:
         cases, *totals = (drawn @ sums).T
-        p, r, pr, squares = (total / cases for total in totals)
-        apart = squares - 2 * p * r  # mean square difference of all predictions to all references
-        return np.divide(2 * (pr - p * r), apart, out=np.full_like(apart, np.nan), where=apart > 0)
+        p, r, pr, pp, rr = (total / cases for total in totals)
+        apart = pp + rr - 2 * p * r  # mean square difference of all predictions to all references
+        varies = rr - r**2 > 1e-9 * rr  # not where one patient was drawn again and again
+        return np.divide(2 * (pr - p * r), apart, out=np.full_like(apart, np.nan), where=varies)
 
     return _over_patients(n, coefficient)
 

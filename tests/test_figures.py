@@ -54,6 +54,12 @@ def test_a_preview_shows_the_patient_and_not_the_table(phantoms):
     assert titles == sorted(titles, reverse=True)  # from the head down
 
 
+def test_a_name_is_no_formula(phantoms, tmp_path):
+    preview(*phantoms[0].load(), r"p$_$q").savefig(tmp_path / "preview.png")
+    empty = np.zeros((6, 4), bool)
+    contours([Slice(r"p$_$q", empty * 1.0, empty, empty)]).savefig(tmp_path / "slices.png")
+
+
 def test_a_preview_without_effusion_goes_through_the_scan(phantoms):
     scan, mask = phantoms[0].load()
     figure = preview(scan, mask.with_array(mask.array * 0), "none")

@@ -128,6 +128,16 @@ def test_finished_studies_are_skipped(done, phantoms, run, capsys):
     assert done.mask("phantom_000").stat().st_mtime_ns == before
 
 
+def test_a_study_without_its_files_is_predicted_anew(phantoms, run, tmp_path, capsys):
+    out = PredictionFolder(tmp_path / "out")
+    predicted(phantoms[:1], run, out.path, probability=True)
+    for file in (out.mask("phantom_000"), out.probability("phantom_000")):
+        file.unlink()
+        predicted(phantoms[:1], run, out.path, probability=True)
+        assert file.exists()
+    assert "(was there)" not in capsys.readouterr().out
+
+
 def test_other_weights_or_settings_predict_anew(phantoms, run, tmp_path, capsys):
     def again(runs, **changes):
         predicted(phantoms[:1], runs, tmp_path / "out", **changes)

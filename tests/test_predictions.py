@@ -60,6 +60,12 @@ def test_the_records_of_our_own_folder_are_heard(folder, phantoms):
     assert Predictions.of(folder, phantoms).left_out == ["phantom_001"]
 
 
+def test_who_is_not_judged_is_not_told_of(folder, phantoms):
+    PredictionFolder(folder).save_record({"left_out": ["other"], "failed": ["phantom_002", "more"]})
+    found = Predictions.of(folder, phantoms)
+    assert (found.left_out, found.failed) == ([], ["phantom_002"])
+
+
 def test_two_masks_of_one_name_are_refused(folder, phantoms):
     nifti.write(phantoms[0].load()[1], folder / "phantom_000.nii")
     with pytest.raises(InputError, match=r"phantom_000.nii and phantom_000.nii.gz"):

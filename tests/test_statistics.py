@@ -249,6 +249,12 @@ def test_agreement_of_values_needs_more_than_correlation():
 WRIGHT_ML, MINI_ML = np.array(WRIGHT), np.array(MINI)
 
 
+def test_a_patient_drawn_alone_tells_nothing_of_concordance():
+    """Of 4 patients 1.6 % of the resamples are one alone: more than lie below the interval."""
+    r = np.array([10.0, 200.0, 700.0, 90.0])
+    assert concordance(r * 1.01, r, names(4)).low > 0.9
+
+
 def test_too_little_for_concordance():
     assert concordance([], [], []) == Estimate(None, None, None, 0)
     assert concordance([5.0], [5.0], ["A"]) == Estimate(None, None, None, 1)

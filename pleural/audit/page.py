@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import fill
 from typing import Any
+from urllib.parse import quote
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -49,7 +50,7 @@ def picture(seen: Inspection) -> Figure:
         axes.set_xlabel(caption, fontsize=9, color="0.8")
     title = seen.ranked[0].sentence if seen.score else "nothing suspicious"
     text = fill(f"{seen.case.name}: {title}", round(10 * width))
-    figure.suptitle(text, fontsize=12, color="white")
+    figure.suptitle(text, fontsize=12, color="white", parse_math=False)
     return figure
 
 
@@ -129,7 +130,7 @@ def _section(row: Mapping[str, Any]) -> Iterator[str]:
     yield "; ".join(_facts(row)) + "."
     if row["picture"]:
         yield ""
-        yield f"![{row['name']}]({row['picture']})"
+        yield f"![{row['name']}]({quote(row['picture'])})"
 
 
 def _facts(row: Mapping[str, Any]) -> Iterator[str]:

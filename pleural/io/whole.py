@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 from pleural.errors import InputError, first_line
 
@@ -16,7 +16,8 @@ from pleural.errors import InputError, first_line
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """``write`` is given a path beside ``path``, with the same suffixes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    # By chance, as processes on two machines, or in two containers, may share a number.
+    partial = path.with_name(f".{uuid4().hex}.{path.name}")
     try:
         write(partial)
         partial.replace(path)
