@@ -20,7 +20,7 @@ from pleural.measure import Measurement, measure
 from pleural.prediction_folder import PredictionFolder
 from pleural.run_folder import versions
 from pleural.segmenter import CERTAIN, Segmenter
-from pleural.shards import gathered, part, share
+from pleural.shards import digest_of, gathered, part, share
 from pleural.trained import Run, runs_in
 from pleural.volume import Volume
 
@@ -87,7 +87,8 @@ def predict(
         record.unlink(missing_ok=True)  # it says that all is done
     studies, left_out, failures = _each(worker, cases, debug)
     failed = [failure["name"] for failure in failures]
-    folder.save_record({**worker.described(), "left_out": left_out, "failed": failed})
+    about = {**worker.described(), "all_cases": digest_of(every_case)}
+    folder.save_record({**about, "left_out": left_out, "failed": failed})
     print(f"\n{len(studies)} studies: {folder.cases}")
     if shards > 1:
         print(gathered(place, every_case, shards))

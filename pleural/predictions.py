@@ -38,7 +38,7 @@ class Predictions:
         """The masks in ``folder`` (or in its ``masks/``) that ``cases`` are to be judged by.
 
         Raises:
-            InputError: no such folder, or no masks in it.
+            InputError: no such folder, no masks in it, or a prediction of ours that was cut off.
             Findings: cases without a prediction, or predicted by what trained on them.
         """
         ours = PredictionFolder(Path(folder).expanduser().absolute())
@@ -46,7 +46,13 @@ class Predictions:
             raise InputError(f"{folder}: there is no such folder of predictions")
         if ours.path.name == ours.masks.name and (ours.path.parent / "studies").is_dir():
             ours = PredictionFolder(ours.path.parent)  # their records belong to the masks
-        record = ours.load_record() or {}
+        record = ours.load_record()
+        if record is None and (ours.path / "studies").is_dir():
+            raise InputError(
+                f"{folder}: this prediction has not come to its end, so masks may be missing, or "
+                "of other networks: give its command again, which keeps what is done"
+            )
+        record = record or {}
         masks = _masks(ours.masks if ours.masks.is_dir() else ours.path)
         studies = {case.name: ours.load_study(case.name) or {} for case in cases}
         left_out, failed = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ def share(cases: Sequence[Case], shard: int | None, shards: int) -> Sequence[Cas
     if shards < 1 or shard is None or not 0 <= shard < shards:
         raise InputError(f"task.shard is one of 0 to task.shards - 1; got {shard} of {shards}")
     return cases[shard::shards]
+
+
+def digest_of(cases: Sequence[Case]) -> str:
+    """Of all cases that are shared out: shards of other cases are no parts of one whole."""
+    return sha256("\n".join(case.name for case in cases).encode()).hexdigest()
 
 
 def part(shard: int | None, shards: int) -> str:

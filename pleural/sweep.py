@@ -49,13 +49,26 @@ class Table(Callback):
         if rows and config.hydra.runtime.choices.task == "train":  # others write their own tables
             write_table(folder / "sweep.csv", rows)
             print(f"\n{_as_text(rows)}\n\nwritten to {folder / 'sweep.csv'}")
-        if failed := sum(row["dice"] == FAILED for row in rows):
+        own = [row["dice"] for row, job in zip(rows, jobs, strict=True) if _is_of(folder, job)]
+        if failed := own.count(FAILED):
             print(
-                f"{failed} of {len(rows)} jobs failed; the same command with name={folder.name} "
+                f"{failed} of {len(own)} jobs failed; the same command with name={folder.name} "
                 "tries them again and keeps the others",
                 file=sys.stderr,
             )
             raise SystemExit(2)
+
+
+def _is_of(sweep: Path, overrides: Path) -> bool:
+    """Whether the command that ends had this job; others may have had a sweep of this name before.
+
+    By the clock of the machine that holds the files: Hydra writes ``multirun.yaml`` as it begins,
+    and a job's overrides, or else we its reason, later.
+    """
+    began = sweep / "multirun.yaml"
+    reason = overrides.parent.parent / REASON
+    written = max(path.stat().st_mtime_ns for path in (overrides, reason) if path.exists())
+    return not began.exists() or written >= began.stat().st_mtime_ns
 
 
 def _row(overrides: Path) -> dict[str, str]:

@@ -357,6 +357,18 @@ def test_shards_may_be_done_by_unlike_machines_but_not_in_unlike_ways(
     assert told in capsys.readouterr().out
 
 
+def test_shards_of_other_cases_are_no_parts_of_one_whole(phantoms, run, tmp_path, capsys):
+    shared = {"shards": 2, "shared_dir": tmp_path / "out"}
+    for shard in (0, 1):
+        predicted(phantoms[:2], run, tmp_path / "a", shard=shard, **shared)
+    assert "all 2 shards are done: 2 studies" in capsys.readouterr().out
+    predicted(phantoms, run, tmp_path / "b", shard=0, **shared)
+    assert "they differ in all_cases" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "predict.json").exists()
+    predicted(phantoms, run, tmp_path / "b", shard=1, **shared)
+    assert f"all 2 shards are done: {len(phantoms)} studies" in capsys.readouterr().out
+
+
 def test_a_shard_that_was_killed_is_resumed(phantoms, run, tmp_path, capsys):
     shared = {"shard": 0, "shards": 2, "shared_dir": tmp_path}
     assert predicted(phantoms[:1], run, tmp_path / "job", **shared) == 1

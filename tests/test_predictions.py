@@ -60,6 +60,15 @@ def test_the_records_of_our_own_folder_are_heard(folder, phantoms):
     assert Predictions.of(folder, phantoms).left_out == ["phantom_001"]
 
 
+def test_a_prediction_that_was_cut_off_is_not_judged(folder, phantoms):
+    ours = PredictionFolder(folder)
+    ours.save_study({"name": "phantom_000", "trained_on_by": []})
+    with pytest.raises(InputError, match="has not come to its end"):
+        Predictions.of(folder, phantoms)
+    ours.save_record({})
+    assert len(Predictions.of(folder, phantoms).masks) == len(phantoms)
+
+
 def test_who_is_not_judged_is_not_told_of(folder, phantoms):
     PredictionFolder(folder).save_record({"left_out": ["other"], "failed": ["phantom_002", "more"]})
     found = Predictions.of(folder, phantoms)

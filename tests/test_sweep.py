@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import pytest
 from omegaconf import OmegaConf
@@ -64,4 +65,19 @@ def test_a_failed_job_has_its_reason_in_the_table_whatever_its_task(tmp_path, ca
     job(tmp_path / "shards", "c", ["task=predict"], None)
     with pytest.raises(SystemExit):
         end(tmp_path / "shards", task="predict")
+    assert "1 of 2 jobs failed" in capsys.readouterr().err
+
+
+def test_what_failed_before_is_told_but_is_no_failure_of_this_command(tmp_path, capsys):
+    job(tmp_path, "a", ["seed=1"], None, reason="no room")
+    job(tmp_path, "b", ["seed=2"], {"dice": 0.5, "best_epoch": 0})
+    began, old = tmp_path / "multirun.yaml", 10**18
+    began.touch()
+    for file in (tmp_path / "a" / ".hydra" / "overrides.yaml", tmp_path / "a" / "failed.txt"):
+        os.utime(file, ns=(old, old))
+    os.utime(began, ns=(old + 1, old + 1))
+    end(tmp_path)
+    assert "failed" in capsys.readouterr().out
+    os.utime(tmp_path / "a" / "failed.txt", ns=(old + 2, old + 2))  # refused: no overrides written
+    table(tmp_path)
     assert "1 of 2 jobs failed" in capsys.readouterr().err
