@@ -377,6 +377,7 @@ def test_thin_slices_are_averaged(tmp_path):
     assert slices.scan.shape[2] == 10
     assert slices.scan.spacing_mm[2] == pytest.approx(2)
     np.testing.assert_array_equal(slices.interest, [0, 0, 64, 64, *[0] * 6])
+    assert [slices.named(z) for z in (0, 9)] == ["slices 1 to 2", "slices 19 to 20"]
 
 
 def test_interest_is_where_model_and_reference_differ():
@@ -427,7 +428,7 @@ def test_pictures_have_the_patient_s_right_on_the_left_and_the_front_at_the_top(
     np.testing.assert_allclose([top, bottom], [6 / 30, 14 / 30], atol=0.02)
     bright = np.argwhere(rgb.min(axis=2) > 200) / (360, 480)
     np.testing.assert_allclose(bright.mean(axis=0), [10 / 30, 12 / 40], atol=0.02)
-    assert (first.number, first.height_mm) == (8, -65)
+    assert (first.name, first.height_mm) == ("slice 8", -65)
 
 
 def voxels(study):

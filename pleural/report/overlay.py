@@ -28,14 +28,14 @@ class Picture:
 
     source: str
     height_mm: float
-    number: int  # of the slice, the lowest is 1
+    name: str
 
 
 def pictures(slices: Slices) -> list[Picture]:
     """Three slices from the head down, the most interesting of each third of what is marked."""
     heights = slices.heights_mm()
     return [
-        Picture(data_url(_jpeg(_drawn(slices, z)), "jpeg"), float(heights[z]), z + 1)
+        Picture(data_url(_jpeg(_drawn(slices, z)), "jpeg"), float(heights[z]), slices.named(z))
         for z in chosen(slices.interest, _marked(slices))
     ]
 

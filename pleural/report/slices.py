@@ -24,6 +24,7 @@ class Slices:
 
     scan: Volume
     masks: dict[str, Volume]
+    n_averaged: int = 1  # slices of the study to one of these
 
     @classmethod
     def read(cls, image: Path, masks: Mapping[str, Path]) -> Slices:
@@ -39,7 +40,8 @@ class Slices:
         n_averaged = int(THICK_MM / z_mm + 1e-3)
         if n_averaged > 1:
             scan = scan.resampled((None, None, n_averaged * z_mm))
-        return cls(scan, {who: _placed(io.read(path), scan) for who, path in masks.items()})
+        placed = {who: _placed(io.read(path), scan) for who, path in masks.items()}
+        return cls(scan, placed, max(1, n_averaged))
 
     @property
     def interest(self) -> np.ndarray:
@@ -52,6 +54,11 @@ class Slices:
             return np.zeros(self.scan.shape[2], int)
         differing = marked[0] ^ marked[1] if len(marked) == 2 else marked[0]
         return np.count_nonzero(differing, axis=(0, 1))
+
+    def named(self, z: int) -> str:
+        """By the study's own numbers; its lowest slice is 1."""
+        first, last = z * self.n_averaged + 1, (z + 1) * self.n_averaged
+        return f"slice {first}" if first == last else f"slices {first} to {last}"
 
     def heights_mm(self) -> np.ndarray:
         """Where the middle of each slice lies along the patient, growing towards the head."""
