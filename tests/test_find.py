@@ -4,10 +4,15 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
 
 from pleural.errors import InputError
-from pleural.io import find
+from pleural.io import find, plausible
 
 
 def dicom(path: Path, modality: str = "CT", *image_type: str, sop_class: str = "") -> Path:
@@ -133,3 +138,20 @@ def test_a_damaged_file_is_left_to_who_reads_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1\.dcm: cannot be read as DICOM"):
         find.dicom_kind(file)
     assert find.contents(tmp_path) == {file.parent: "CT"}
+
+
+def test_a_packed_file_that_grows_beyond_any_slice_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3"
+    dataset.Modality = "CT"
+    dataset.add_new(0x00091010, "OB", bytes(3 << 20))
+    dataset.save_as(tmp_path / "slice.dcm", enforce_file_format=True)
+    assert find.dicom_kind(tmp_path / "slice.dcm") == "CT"
+    monkeypatch.setattr(plausible, "MOST_INFLATED", 2 << 20)
+    with pytest.raises(InputError, match="unpacks to more than 2 MiB"):
+        find.dicom_kind(tmp_path / "slice.dcm")

@@ -14,9 +14,9 @@ LAYERS = [
         *("errors", "volume", "dice", "hardware", "model", "clock"),
         *("statistics", "chance"),
     ],
-    ["settings", "schedule", "inference", "loss", "draws", "parts", "io.whole"],
+    ["settings", "schedule", "inference", "loss", "draws", "parts", "io.whole", "io.plausible"],
     [
-        *("io.dicom_write", "io.find", "io.plausible"),
+        *("io.dicom_write", "io.find"),
         *("anatomy", "metrics", "summaries", "summary_text"),
     ],
     ["io.dicom_geometry", "io.dicom_header", "io.nifti", "io.archive"],

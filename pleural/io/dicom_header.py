@@ -10,6 +10,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
 from pleural.errors import InputError, brief, one_line
+from pleural.io.plausible import check_inflated
 
 WHY_NEEDED = {
     "Rows": "its size is unknown",
@@ -37,6 +38,7 @@ LOOKED_AT = (
 def read_header(path: Path) -> pydicom.Dataset | None:
     """``None`` where the file does not claim to be DICOM."""
     try:
+        check_inflated(path)
         header = pydicom.dcmread(path, stop_before_pixels=True)
         for keyword in LOOKED_AT:
             header.get(keyword)  # which parses it: what is wrong with it comes up here

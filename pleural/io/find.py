@@ -11,6 +11,7 @@ from glob import glob
 from pathlib import Path, PurePath
 
 from pleural.errors import InputError
+from pleural.io.plausible import check_inflated
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 SCANS = ("CT", "NIfTI", "zip")  # the kinds that may be a CT scan
@@ -100,6 +101,7 @@ def dicom_kind(path: Path) -> str | None:
     from pydicom.filereader import read_partial
 
     try:
+        check_inflated(path)
         with path.open("rb") as file:  # stops early: parsing a whole SEG takes half a second
             header = read_partial(file, stop_when=lambda tag, *_: tag > MODALITY)
         if "LOCALIZER" in (header.get("ImageType") or ()):

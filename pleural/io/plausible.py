@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from pleural.errors import InputError
 
 SPACING_RANGE_MM = (0.05, 20.0)
 MOST_VOXELS = 4096 * 1024**2  # 4096 slices of 1024²
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax of a file whose tags are packed, too
+MOST_INFLATED = 512 << 20  # bytes; a slice of 4096 x 4096 voxels has 32 MB
 
 
 def check_size(path: str | Path, shape: Sequence[int]) -> None:
@@ -34,3 +37,24 @@ def check_spacing(path: str | Path, what: str, spacing_mm: Iterable[float]) -> N
     if min(spacing_mm) < low or max(spacing_mm) > high:
         found = " x ".join(f"{mm:g}" for mm in spacing_mm)
         raise InputError(f"{path}: {what} of {found} mm; a CT has {low:g} to {high:g} mm")
+
+
+def check_inflated(path: Path) -> None:
+    """Of a packed file pydicom unpacks everything, however little of it is asked for.
+
+    Raises:
+        ValueError: it unpacks to more than any slice.
+        OSError, zlib.error: it cannot be read, or is damaged.
+    """
+    with path.open("rb") as file:
+        head = file.read(2048)
+        if DEFLATED not in head:
+            return
+        file.seek(144 + int.from_bytes(head[140:144], "little"))  # beyond preamble and file meta
+        inflating, n_bytes = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while packed := file.read(1 << 16):
+            while packed and not inflating.eof and n_bytes <= MOST_INFLATED:
+                n_bytes += len(inflating.decompress(packed, 1 << 20))
+                packed = inflating.unconsumed_tail
+    if n_bytes > MOST_INFLATED:
+        raise ValueError(f"unpacks to more than {MOST_INFLATED >> 20} MiB, which is no slice")
