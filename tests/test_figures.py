@@ -55,9 +55,13 @@ def test_a_preview_shows_the_patient_and_not_the_table(phantoms):
 
 
 def test_a_name_is_no_formula(phantoms, tmp_path):
-    preview(*phantoms[0].load(), r"p$_$q").savefig(tmp_path / "preview.png")
-    empty = np.zeros((6, 4), bool)
-    contours([Slice(r"p$_$q", empty * 1.0, empty, empty)]).savefig(tmp_path / "slices.png")
+    name, empty = r"p$_$q", np.zeros((6, 4), bool)  # which mathtext cannot read
+    figure = preview(*phantoms[0].load(), name)
+    figure.savefig(tmp_path / "preview.png")
+    assert figure.get_suptitle() == name
+    figure = contours([Slice(name, empty * 1.0, empty, empty)])
+    figure.savefig(tmp_path / "slices.png")
+    assert figure.axes[0].get_title() == name
 
 
 def test_a_preview_without_effusion_goes_through_the_scan(phantoms):

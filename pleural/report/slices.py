@@ -24,7 +24,8 @@ class Slices:
 
     scan: Volume
     masks: dict[str, Volume]
-    n_averaged: int = 1  # slices of the study to one of these
+    n_averaged: int = 1  # slices of the study to one of these; the last may have fewer
+    n_of_study: int | None = None  # slices; as many as these, where none are averaged
 
     @classmethod
     def read(cls, image: Path, masks: Mapping[str, Path]) -> Slices:
@@ -36,12 +37,12 @@ class Slices:
         scan = io.read(image).reoriented()
         x, y, _ = body_box(scan, MARGIN_MM)
         scan = scan.cropped((x, y, slice(None)))
-        z_mm = scan.spacing_mm[2]
-        n_averaged = int(THICK_MM / z_mm + 1e-3)
+        z_mm, n_of_study = scan.spacing_mm[2], scan.shape[2]
+        n_averaged = max(1, int(THICK_MM / z_mm + 1e-3))
         if n_averaged > 1:
             scan = scan.resampled((None, None, n_averaged * z_mm))
         placed = {who: _placed(io.read(path), scan) for who, path in masks.items()}
-        return cls(scan, placed, max(1, n_averaged))
+        return cls(scan, placed, n_averaged, n_of_study)
 
     @property
     def interest(self) -> np.ndarray:
@@ -57,7 +58,8 @@ class Slices:
 
     def named(self, z: int) -> str:
         """By the study's own numbers; its lowest slice is 1."""
-        first, last = z * self.n_averaged + 1, (z + 1) * self.n_averaged
+        first = z * self.n_averaged + 1
+        last = min(first + self.n_averaged - 1, self.n_of_study or self.scan.shape[2])
         return f"slice {first}" if first == last else f"slices {first} to {last}"
 
     def heights_mm(self) -> np.ndarray:
