@@ -117,9 +117,10 @@ def _another_training(folder: Path, config: DictConfig) -> str | None:
         if not run.holds_weights or (run.load_record() or {}).get("settings") == digest(config):
             return None
         own = OmegaConf.load(folder / CONFIG)
-        assert isinstance(own, DictConfig)
+        if not isinstance(own, DictConfig):
+            raise InputError(f"{CONFIG} holds no settings")
         differ = listed(differing(own, config)) or "which are lost"
-        if own.task._target_ != config.task._target_:
+        if OmegaConf.select(own, "task._target_") != config.task._target_:
             differ = "those of another task"
     except (InputError, OSError, YAMLError, OmegaConfBaseException) as error:
         differ = one_line(error)

@@ -16,7 +16,7 @@ from pleural.io.whole import write_json, write_table, write_text
 from pleural.metrics import Agreement, agreement
 from pleural.predictions import Predictions
 from pleural.run_folder import versions
-from pleural.statistics import band
+from pleural.statistics import band, detected
 from pleural.summaries import difference, summary
 from pleural.summary_text import as_markdown
 from pleural.volume import Volume
@@ -146,7 +146,8 @@ def _found(one: Agreement, detection_ml: float) -> bool:
     """
     if 0 < one.reference_ml < detection_ml:
         return one.dice > 0
-    return one.predicted_ml >= detection_ml and (one.dice > 0 or not one.reference_ml)
+    reached = detected(one.predicted_ml, detection_ml)
+    return reached and (one.dice > 0 or not one.reference_ml)
 
 
 def _summaries(rows: Mapping[str, Sequence[Row]], detection_ml: float) -> dict[str, Any]:

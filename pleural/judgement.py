@@ -1,4 +1,4 @@
-"""How the best epoch does on the validation scans themselves, and how that is told."""
+"""How the kept epoch does on the validation scans themselves, and how that is told."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pleural.data.split import Split
 from pleural.dice import dice
 from pleural.run_folder import RunFolder
 from pleural.segmenter import Segmenter
-from pleural.statistics import FEW_PATIENTS
+from pleural.statistics import few
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Score:
     """
 
     name: str
+    patient: str
     dice: float
     reference_ml: float
     predicted_ml: float
@@ -40,7 +41,7 @@ def judge(segmenter: Segmenter, cases: Sequence[Case]) -> list[Score]:
         prediction, _, unsure_ml = segmenter.segment(scan)
         overlap = dice(prediction.array, reference.array)
         volumes_ml = reference.nonzero_ml, prediction.nonzero_ml, unsure_ml
-        scores.append(Score(case.name, overlap, *volumes_ml))
+        scores.append(Score(case.name, case.patient, overlap, *volumes_ml))
     return scores
 
 
@@ -99,8 +100,8 @@ def summary(run: RunFolder, kept: str, n_epochs: int, scores: Sequence[Score]) -
             )
         else:
             lines.append("no validation case has effusion, so there is no mean Dice")
-        if 0 < len(positive) < FEW_PATIENTS:
-            lines.append(f"(n = {len(positive)}: too few to tell settings apart by small margins)")
+        if positive and (warning := few(len({score.patient for score in positive}))):
+            lines.append(f"({warning})")
     else:
         lines.append("every case trained, none validated: the last weights are kept as the best")
     lines.append(f"everything is in {run.path}")

@@ -6,6 +6,7 @@ voxel axes nearest to Right, Anterior and Superior: an oblique scan is measured 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from pleural.errors import InputError
+from pleural.statistics import detected
 from pleural.volume import Volume
 
 COLLECTION_ML = 1.0  # connected parts below this are specks
@@ -73,7 +75,7 @@ def measure(mask: Volume, scan: Volume, detection_ml: float) -> Measurement:
     """The effusion that ``mask`` marks in ``scan``.
 
     Args:
-        mask: 0 and 1, on the grid of ``scan``; axes in any order, oblique too.
+        mask: above 0 where there is fluid, on the grid of ``scan``; axes in any order, oblique too.
         scan: in HU. Only the patient's midline and the fluid's HU are taken from it.
         detection_ml: the least volume that is called an effusion.
 
@@ -84,7 +86,7 @@ def measure(mask: Volume, scan: Volume, detection_ml: float) -> Measurement:
     if mask.shape != scan.shape or not np.allclose(mask.affine, scan.affine, atol=1e-3):
         raise ValueError(f"the mask {mask.shape} is not on the grid of the scan {scan.shape}")
     mask, scan = mask.reoriented(), scan.reoriented()
-    (box,) = ndimage.find_objects(mask.array, max_label=1)
+    (box,) = ndimage.find_objects((mask.array > 0).astype(np.uint8), max_label=1)
     if box is None:
         return Measurement(0.0, 0.0, 0.0, 0.0, "none", None, None, 0, 0.0, False, False)
     fluid = mask.array[box] > 0
@@ -105,7 +107,7 @@ def measure(mask: Volume, scan: Volume, detection_ml: float) -> Measurement:
         collections=int(np.count_nonzero(parts_ml >= COLLECTION_ML)),
         edge_share=edge_share,
         lower_bound=edge_share > 0,
-        effusion=volume_ml >= detection_ml,
+        effusion=detected(volume_ml, detection_ml),
     )
 
 
@@ -143,17 +145,19 @@ def greatest_depth_mm(fluid: np.ndarray, spacing_mm: Sequence[float]) -> float:
 
 def _slice_depth_mm(part: np.ndarray, spacing_mm: Sequence[float]) -> float:
     x_mm, y_mm = spacing_mm[:2]
+    half_mm = x_mm / 2, y_mm / 2
     (box,) = ndimage.find_objects(part.astype(np.uint8))
-    closed = _closed(part[box], (x_mm, y_mm))
     # On half pixels, the middle of a layer of n pixels is n half pixels from what lies beyond.
-    half_pixels = closed.repeat(2, axis=0).repeat(2, axis=1)
-    radius_mm = ndimage.distance_transform_edt(half_pixels, sampling=(x_mm / 2, y_mm / 2))
+    half_pixels = part[box].repeat(2, axis=0).repeat(2, axis=1)
+    radius_mm = ndimage.distance_transform_edt(_closed(half_pixels, half_mm), sampling=half_mm)
     widest_mm = 2 * float(radius_mm.max())
     if widest_mm < CORRIDOR_MM:
         return widest_mm
     centres, _ = ndimage.label(radius_mm >= CORRIDOR_MM / 2, [[0, 0, 0], [1, 1, 1], [0, 0, 0]])
     longest = int(np.bincount(centres.ravel())[1:].max())
-    return max(widest_mm, CORRIDOR_MM + (longest - 1) * y_mm / 2)
+    # The first centre and the last are so many half pixels from what lies beyond, one of them own.
+    beyond = math.ceil(CORRIDOR_MM / 2 / half_mm[1] - 1e-6)
+    return max(widest_mm, (longest - 2 + 2 * beyond) * half_mm[1])
 
 
 def _closed(part: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:

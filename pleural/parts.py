@@ -34,8 +34,9 @@ def shares(sure_inside: Any) -> Shares | None:
         return None
     try:
         largest, others = (float(share) for share in sure_inside)
-        assert 0 <= largest <= 1 and 0 <= others <= 1
-    except (TypeError, ValueError, AssertionError):
+        if not (0 <= largest <= 1 and 0 <= others <= 1):
+            raise ValueError
+    except (TypeError, ValueError):
         raise InputError(
             "sure_inside is two shares from 0 to 1, of the largest part and other large ones, and "
             f"of the rest, or null; got {sure_inside}"

@@ -23,7 +23,7 @@ from pleural.model import AIR
 from pleural.volume import Volume
 
 N_BACKGROUND = 100_000  # places to centre a patch on; a sample of them serves as well as all
-PREPARED_VERSION = 5  # part of a disk cache's key: raise it when `Prepare` changes
+PREPARED_VERSION = 6  # part of a disk cache's key: raise it when `Prepare` changes
 ARRAYS = ("image", "label", "lung_depth_mm", "foreground", "background", "spacing_mm")
 
 Sample = dict[str, Any]

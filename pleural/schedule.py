@@ -8,7 +8,7 @@ rate first climbs from zero.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pleural.errors import InputError
 
@@ -64,9 +64,9 @@ class Plateau(_Warmed):
 
     patience: int
     factor: float
-    best: float = -math.inf
-    waited: int = 0
-    reached: float = 1.0
+    best: float = field(default=-math.inf, init=False)
+    waited: int = field(default=0, init=False)
+    reached: float = field(default=1.0, init=False)
 
     def __call__(self, progress: float) -> float:
         return self._climb(progress) * self.reached

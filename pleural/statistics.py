@@ -20,6 +20,7 @@ BANDS_ML = (50, 200, 500)
 SIDES = (0.025, 0.975)  # of every interval: 95 % lie between
 LIMIT_SDS = 1.96
 N_RESAMPLES = 10_000
+FEWEST_DRAWN = 5  # patients; of 2, 3 and 4, resamples hold the mean in 50, 75 and 85 of 100 samples
 SEED = 0
 WILCOXON = "Wilcoxon signed-rank test, two-sided"
 SAME_DECIMALS = 12
@@ -29,8 +30,9 @@ SAME_DECIMALS = 12
 class Estimate:
     """A value and its 95 % interval, from ``n`` patients.
 
-    ``low`` and ``high`` are ``None`` where no interval can be made (fewer than two patients);
-    ``value`` is ``None`` too where there is nothing to estimate.
+    ``low`` and ``high`` are ``None`` where no interval can be made: of fewer than two patients, or
+    five where only resampling makes one. ``value`` is ``None`` too where there is nothing to
+    estimate.
     """
 
     value: float | None
@@ -58,24 +60,40 @@ class Paired:
     test: str
 
 
-def mean(values: Sequence[float], patients: Sequence[str]) -> Estimate:
-    """Mean over cases; ``patients`` says whose case each is.
+def mean(
+    values: Sequence[float],
+    patients: Sequence[str],
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> Estimate:
+    """Mean over cases; ``patients`` says whose case each is, ``bounds`` what no mean can be beyond.
 
     The interval is a bootstrap over patients, each drawn with all of their cases. It takes the
     percentiles of the resampled means, widened for small n (Hesterberg 2015, doi
     10.1080/00031305.2015.1089789): plain percentiles are too narrow by what sets t apart from z,
     and so is BCa, which covers the mean of few values badly (Owen 2025, arXiv 2508.10083).
+    Resampled means never leave the values, so of fewer than five patients the interval is Student's
+    t of patients (of a ratio of sums, as some may have more cases), within ``bounds``.
 
-    >>> mean([0.5, 0.75, 1.0, 0.75], ["A", "B", "C", "C"])
-    Estimate(value=0.75, low=0.5, high=0.875, n=3)
+    >>> dice = mean([0.5, 0.75, 1.0, 0.75], ["A", "B", "C", "C"], bounds=(0, 1))
+    >>> dice.value, round(dice.low, 2), dice.high, dice.n
+    (0.75, 0.18, 1.0, 3)
     """
     patient, (value,) = _by_patient(patients, values)
     cases, total = np.bincount(patient), np.bincount(patient, weights=value)
-    return _over_patients(len(cases), lambda drawn: drawn @ total / (drawn @ cases))
+    n = len(cases)
+    if not 2 <= n < FEWEST_DRAWN:
+        return _over_patients(n, lambda drawn: drawn @ total / (drawn @ cases))
+    found = total.sum() / cases.sum()
+    error = np.sqrt(n / (n - 1) * ((total - found * cases) ** 2).sum()) / cases.sum()
+    low, high = np.clip(found + error * t.ppf(SIDES, n - 1), *bounds)
+    return Estimate(float(found), float(low), float(high), n)
 
 
 def median(values: Sequence[float], patients: Sequence[str]) -> Estimate:
-    """Median over cases, half-way between the middle two of an even number; else as `mean`."""
+    """Median over cases, half-way between the middle two of an even number.
+
+    The interval as in :func:`mean`, but none of fewer than five patients.
+    """
     patient, (value,) = _by_patient(patients, values)
     order = np.argsort(value, kind="stable")
 
@@ -130,7 +148,8 @@ def concordance(
 
     1: the same values; 0: no more alike than values shuffled; -1: mirrored. Variances are divided
     by the number of cases, as Lin's are. Undefined where the reference is the same for all cases;
-    0 where the prediction alone is. The interval as in :func:`mean`.
+    0 where the prediction alone is. The interval as in :func:`median`; of five to seven patients it
+    holds the truth in some 88 of 100 samples.
     """
     patient, (p, r) = _by_patient(patients, predicted, reference)
     n = len(set(patients))
@@ -179,6 +198,11 @@ def few(n: int) -> str | None:
     return f"n = {n} patient{'s' * (n != 1)}: too few to tell small differences from chance"
 
 
+def detected(volume_ml: float, detection_ml: float) -> bool:
+    """Whether there is so much that it is called an effusion; 0 mL never are."""
+    return volume_ml > 0 and volume_ml >= detection_ml
+
+
 def band(volume_ml: float) -> str:
     """To which of the bands of size a volume belongs; an edge belongs to the band below it.
 
@@ -208,7 +232,7 @@ def _by_patient(
 
 
 def _over_patients(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Estimate:
-    """A statistic and its bootstrap interval over ``n`` patients (see :func:`mean`).
+    """A statistic and its bootstrap interval (see :func:`mean`) over ``n`` patients, 5 or more.
 
     ``statistic`` takes how often each patient was drawn, ``(draws, n)``, and gives one value for
     each row: NaN where it is undefined.
@@ -216,8 +240,8 @@ def _over_patients(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Est
     if n == 0:
         return Estimate(None, None, None, 0)
     value = float(statistic(np.ones((1, n)))[0])
-    if n == 1:
-        return Estimate(value, None, None, 1)
+    if n < FEWEST_DRAWN:
+        return Estimate(value, None, None, n)
     drawn = np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
     sides = norm.cdf(np.sqrt(n / (n - 1)) * t.ppf(SIDES, n - 1))
     low, high = np.nanquantile(statistic(drawn), sides)

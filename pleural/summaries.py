@@ -7,15 +7,16 @@ have an overlap to speak of. Cases without are judged by the millilitres that we
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pleural.statistics import (
-    Estimate,
     band,
     bland_altman,
     concordance,
+    detected,
     few,
     mean,
     median,
@@ -26,6 +27,7 @@ from pleural.statistics import (
 Row = Mapping[str, Any]
 OVERLAP = ("dice", "nsd", "hd95_mm", "sensitivity", "precision")
 VOLUME = ("volume_error_ml", "absolute_volume_error_ml")
+SHARES = ("dice", "nsd", "sensitivity", "precision")
 MEDIANS = ("dice", "absolute_volume_error_ml")
 COMPARED = ("dice", "nsd", "hd95_mm", "absolute_volume_error_ml")
 
@@ -43,12 +45,12 @@ def summary(rows: Sequence[Row], detection_ml: float) -> dict[str, Any]:
         "n_with_effusion": len(positive),
         "n_without": len(negative),
         "missed": [row["name"] for row in positive if not row["found"]],
-        "mean": {key: _estimate(mean, positive, key) for key in (*OVERLAP, *VOLUME)},
-        "median": {key: _estimate(median, positive, key) for key in MEDIANS},
+        "mean": {key: _mean(positive, key) for key in (*OVERLAP, *VOLUME)},
+        "median": {key: asdict(median(*_columns(positive, key))) for key in MEDIANS},
         "bland_altman": asdict(bland_altman(*volumes)),
         "concordance": asdict(concordance(*volumes)),
         "detection": _detection(rows, detection_ml),
-        "invented_ml": _estimate(mean, negative, "predicted_ml"),
+        "invented_ml": _mean(negative, "predicted_ml"),
         "bands": {name: _band(part) for name, part in _by_band(positive).items()},
         "warning": few(len({row["patient"] for row in positive})),
     }
@@ -69,10 +71,11 @@ def difference(ours: Sequence[Row], theirs: Sequence[Row]) -> dict[str, Any]:
     return result | {"warning": few(len({row["patient"] for row in both}))}
 
 
-def _estimate(
-    statistic: Callable[[Sequence[float], Sequence[str]], Estimate], rows: Sequence[Row], key: str
-) -> dict[str, Any]:
-    return asdict(statistic(*_columns(rows, key)))
+def _mean(rows: Sequence[Row], key: str) -> dict[str, Any]:
+    least = -math.inf if key == "volume_error_ml" else 0.0
+    most = 1.0 if key in SHARES else math.inf
+    values, patients = _columns(rows, key)
+    return asdict(mean(values, patients, bounds=(least, most)))
 
 
 def _columns(rows: Sequence[Row], *keys: str) -> list[list[Any]]:
@@ -81,9 +84,9 @@ def _columns(rows: Sequence[Row], *keys: str) -> list[list[Any]]:
 
 def _detection(rows: Sequence[Row], detection_ml: float) -> dict[str, Any]:
     """At ``detection_ml``, which parts references as well as predictions."""
-    there = [row for row in rows if row["reference_ml"] >= detection_ml]
-    not_there = [row for row in rows if row["reference_ml"] < detection_ml]
-    quiet = [row for row in not_there if row["predicted_ml"] < detection_ml]
+    there = [row for row in rows if detected(row["reference_ml"], detection_ml)]
+    not_there = [row for row in rows if not detected(row["reference_ml"], detection_ml)]
+    quiet = [row for row in not_there if not detected(row["predicted_ml"], detection_ml)]
     found = [row for row in there if row["found"]]
     return {
         "threshold_ml": detection_ml,
@@ -101,4 +104,4 @@ def _by_band(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def _band(rows: Sequence[Row]) -> dict[str, Any]:
     keys = ("dice", "volume_error_ml", "absolute_volume_error_ml")
-    return {"n_cases": len(rows)} | {key: _estimate(mean, rows, key) for key in keys}
+    return {"n_cases": len(rows)} | {key: _mean(rows, key) for key in keys}

@@ -189,7 +189,8 @@ def _callbacks(run: RunFolder, history: History, patience: int | None) -> list[C
     if patience is not None and history.chooses:
         callbacks.append(EarlyStopping("val/dice", mode="max", patience=patience))
     elif patience is not None:
-        print(f"patience={patience} ends nothing: no validation chooses the epoch here")
+        tell = rank_zero_only(print)
+        tell(f"patience={patience} ends nothing: no validation chooses the epoch here")
     return callbacks
 
 

@@ -113,14 +113,14 @@ class Run:
         file = self.path / CONFIG
         try:
             config = OmegaConf.load(file)
-            assert isinstance(config, DictConfig)
-            raw = OmegaConf.to_container(config, resolve=False)
-            assert isinstance(raw, dict)
+            if not isinstance(config, DictConfig):
+                raise TypeError("no mapping")
+            raw: Any = OmegaConf.to_container(config, resolve=False)
             needed = {str(key): raw[key] for key in (*BUILT, "patch_size", "threshold")}
             needed["sure_inside"] = raw.get("sure_inside")
             _check_resolvers(needed, str(file))
             plain = OmegaConf.to_container(OmegaConf.create(needed), resolve=True)
-        except (OSError, YAMLError, OmegaConfBaseException, AssertionError, KeyError) as error:
+        except (OSError, YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
             raise InputError(
                 f"{file}: is not the configuration of a training ({one_line(error)})"
             ) from error

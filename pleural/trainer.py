@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Trainer
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pleural.errors import InputError
@@ -48,7 +49,8 @@ def trainer(
         accelerator = fastest_device()
     if precision == "auto":
         precision = fastest_precision(accelerator)
-        print(f"precision {precision} (the fastest here; choose with trainer.precision=...)")
+        tell = rank_zero_only(print)
+        tell(f"precision {precision} (the fastest here; choose with trainer.precision=...)")
     try:
         return Trainer(
             precision=precision,  # type: ignore[arg-type]

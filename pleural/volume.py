@@ -141,8 +141,9 @@ class Volume:
         Along each axis a target voxel takes the mean over its own width (never less than one
         source voxel): linear interpolation where the target is as fine or finer, the averaged
         share where it is coarser. A binary mask therefore comes down as occupancy (0 to 1), and a
-        probability goes up smoothly. Voxels whose centre lies outside this volume get ``fill``.
-        Grids that only differ by flips, permutations and whole-voxel shifts agree exactly.
+        probability goes up smoothly. What lies beyond this volume does not count; voxels that are
+        all beyond it get ``fill``, with which those of a turned grid blend over the last half
+        voxel. Grids that only differ by flips, permutations and whole-voxel shifts agree exactly.
         """
         return self._sampled(grid.shape, grid.affine, fill)
 
@@ -161,7 +162,8 @@ class Volume:
         for axis in sorted(range(3), key=lambda a: -abs(scale[a])):  # shrink first, then grow
             centres = scale[axis] * np.arange(shape[axis]) + offset[axis]
             size = array.shape[axis]
-            outside.append((axis, (centres < -0.5 - 1e-6) | (centres > size - 0.5 + 1e-6)))
+            half = abs(scale[axis]) / 2 - 1e-6
+            outside.append((axis, (centres + half < -0.5) | (centres - half > size - 0.5)))
             array = _resampled_axis(array, axis, centres, abs(scale[axis]))
         array = np.ascontiguousarray(array, dtype=np.float32)
         for axis, beyond in outside:

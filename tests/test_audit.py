@@ -369,15 +369,18 @@ def test_cases_without_a_mask_are_not_suspicious(tmp_path, limits, sound):
 def test_readers_are_compared_with_the_reference(tmp_path, limits, sound):
     scan, mask = sound
     same = written(tmp_path, scan, mask)
-    readers = {name: tmp_path / f"{name}.nii.gz" for name in ("second", "third", "fourth")}
+    readers = {name: tmp_path / f"{name}.nii.gz" for name in ("second", "third", "fourth", "fifth")}
     nifti.write(scan.with_array(mask.astype(np.uint8)).reoriented("LPS"), readers["second"])
     nifti.write(scan.with_array(without_front(mask).astype(np.uint8)), readers["third"])
     readers["fourth"].write_bytes(b"damaged")
+    nifti.write(scan, readers["fifth"])
     seen = inspect(replace(same, readers=readers), limits)
     assert seen.facts["dice_second"] == 1
-    assert len(seen.suspicions) == 2
+    assert len(seen.suspicions) == 3
     assert f"Dice of only {seen.facts['dice_third']:.2f}" in found(seen, "the third").sentence
     assert "cannot be read" in found(seen, "the fourth reader's mask").sentence
+    assert "dice_fifth" not in seen.facts
+    assert "one positive value" in found(seen, "the fifth reader's mask").sentence
 
 
 # Pictures and the whole audit.

@@ -29,6 +29,19 @@ def test_processes_that_were_started_need_one_folder(tmp_path, monkeypatch, vari
     assert (tmp_path / "run").exists() != refused
 
 
+@pytest.mark.parametrize(
+    ("kept", "told"), [("[1, 2]", "holds no settings"), ("task: null", "those of another task")]
+)
+def test_weights_beside_a_damaged_configuration_are_not_written_over(tmp_path, capsys, kept, told):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text(kept)
+    (tmp_path / "best.pt").write_bytes(b"weights")
+    hydra = {"overrides": {"task": [], "hydra": []}, "run": {"dir": str(tmp_path)}}
+    with pytest.raises(SystemExit):
+        Place().on_run_start(OmegaConf.create({"hydra": hydra, "task": {"_target_": "train"}}))
+    assert told in capsys.readouterr().err
+
+
 def test_what_only_the_user_knows_is_asked_for_with_the_layout():
     with pytest.raises(InputError, match=r"data.root is missing: add data.root=...") as caught:
         build_task(composed("data=plethora"))

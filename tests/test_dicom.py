@@ -132,6 +132,19 @@ def test_other_files_are_passed_over(series: Path) -> None:
     assert dicom.read(series).shape == (12, 10, 6)
 
 
+@pytest.mark.parametrize("named", ["{}", "1.2.840.113619.{}", "IM{}.ima"])
+@pytest.mark.parametrize("left", [b"", bytes(5000)])
+def test_an_outer_slice_that_was_not_copied_is_told(series: Path, named: str, left: bytes) -> None:
+    """No gap tells of it, as the others follow one another."""
+    for file in series.iterdir():
+        file.rename(series / named.format(file.stem))
+    lost = series / named.format("0006")
+    lost.write_bytes(left)
+    assert f"{lost}: named like the slices beside it" in refusal(series)
+    lost.rename(series / "left.txt")
+    assert dicom.read(series).shape == (12, 10, 5)
+
+
 def test_each_slice_has_its_own_slope_and_intercept(series: Path) -> None:
     edit(series / "0002.dcm", RescaleSlope=2, RescaleIntercept=-10)
     expected = world().array.copy()

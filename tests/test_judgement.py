@@ -37,30 +37,41 @@ def test_a_missed_case_counts_as_zero_and_is_never_dropped(phantoms):
     (score,) = judge(missed, phantoms[:1])
     assert score.dice == 0
     assert score.predicted_ml == 0
-    found = Score("b", 0.8, 100.0, 90.0, 0)
+    found = Score("b", "b", 0.8, 100.0, 90.0, 0)
     assert mean_dice([score, found]) == pytest.approx(0.4)
 
 
 def test_cases_without_effusion_are_no_part_of_the_mean():
-    scores = [Score("a", 0.6, 100, 80, 0), Score("b", 1.0, 0, 0, 0), Score("c", 0.0, 0, 12, 0)]
+    scores = [
+        Score("a", "a", 0.6, 100, 80, 0),
+        Score("b", "b", 1.0, 0, 0, 0),
+        Score("c", "c", 0.0, 0, 12, 0),
+    ]
     assert mean_dice(scores) == 0.6
     assert math.isnan(mean_dice(scores[1:]))
 
 
 def test_the_summary_warns_of_few_cases_and_shows_every_one(tmp_path):
-    scores = [Score("a", 0.6, 100, 80, 0), Score("healthy", 0.0, 0, 12, 0)]
+    scores = [Score("a", "a", 0.6, 100, 80, 0), Score("h", "h", 0.0, 0, 12, 0)]
     told = summary(RunFolder(tmp_path), "best epoch 3", 9, scores)
     assert "best epoch 3 of 9" in told
     assert "mean Dice 0.600 over 1 validation case with effusion" in told
-    assert "n = 1: too few" in told
+    assert "n = 1 patient: too few" in told
     assert "12.0" in told  # invented millilitres are shown, not a Dice
     assert str(tmp_path) in told
-    many = [Score(str(i), 0.5, 10, 10, 0) for i in range(20)]
-    assert "too few" not in summary(RunFolder(tmp_path), "best epoch 3", 9, many)
+
+
+def test_patients_are_counted_not_their_scans(tmp_path):
+    def told(n_patients: int) -> str:
+        scores = [Score(f"{i}", f"{i % n_patients}", 0.5, 10, 10, 0) for i in range(20)]
+        return summary(RunFolder(tmp_path), "best epoch 3", 9, scores)
+
+    assert "n = 5 patients: too few" in told(5)
+    assert "too few" not in told(20)
 
 
 def test_without_effusion_there_is_no_mean(tmp_path):
-    told = summary(RunFolder(tmp_path), "last epoch 1", 2, [Score("healthy", 1.0, 0, 0, 0)])
+    told = summary(RunFolder(tmp_path), "last epoch 1", 2, [Score("h", "h", 1.0, 0, 0, 0)])
     assert "no validation case has effusion" in told
     assert "nan" not in told
     assert "too few" not in told
@@ -75,7 +86,7 @@ def test_unlabelled_cases_are_named_but_not_read(phantoms, tmp_path):
 
 
 def test_the_summary_tells_what_is_left_out(tmp_path):
-    scores = [Score("a", 0.6, 100, 80, 0), Score("b", 0.7, 100, 90, 37.25)]
+    scores = [Score("a", "a", 0.6, 100, 80, 0), Score("b", "b", 0.7, 100, 90, 37.25)]
     told = summary(RunFolder(tmp_path), "best epoch 3", 9, scores)
     assert "b: 37.2 mL more are left out" in told
     assert "a: " not in told

@@ -50,6 +50,14 @@ def test_what_is_written_is_read(tmp_path: Path, name: str, dtype: type) -> None
     assert nib.load(tmp_path / "new" / name).header.get_xyzt_units()[0] == "mm"
 
 
+def test_sheared_axes_are_refused(tmp_path: Path) -> None:
+    sheared = np.diag([1.0, 1.0, 5.0, 1.0])
+    sheared[1, 2] = 5 * np.tan(np.radians(12))
+    assert "sheared by 12.0 degrees" in refusal(saved(tmp_path / "scan.nii", affine=sheared))
+    sheared[1, 2] = 0.05  # of two slices, what a rounded position leaves
+    assert nifti.read(saved(tmp_path / "scan.nii", affine=sheared)).shape == HU.shape
+
+
 def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
     image = nib.Nifti1Image(HU, OBLIQUE)
     image.header.set_slope_inter(0.5, -10)

@@ -35,6 +35,7 @@ def values(folder: Path, column: str) -> list[float]:
 def test_two_processes_write_one_folder_and_validate_as_one_does(arguments, tmp_path):
     """With a rate of nothing the weights stay what the seed made them, whoever trains."""
     frozen = ("optimizer.lr=0", "optimizer.weight_decay=0", "ema_decay=null", "epochs=1")
+    frozen += ("trainer.precision=auto",)
     together = "split.validation=[phantom_000,phantom_002]"  # one for each process
     for name, processes in (("one", ()), ("two", HERE)):
         done = run(
@@ -47,7 +48,8 @@ def test_two_processes_write_one_folder_and_validate_as_one_does(arguments, tmp_
         assert values(one, column) == pytest.approx(values(two, column), abs=1e-7)
     a, b = (json.loads((folder / "run.json").read_text(encoding="utf-8")) for folder in (one, two))
     assert a["cases"] == b["cases"]
-    assert done.stdout.count("training (") == 1  # told once
+    for told in ("training (", "precision "):
+        assert done.stdout.count(told) == 1
 
 
 def test_two_processes_that_are_killed_end_as_if_they_had_not_been(arguments, tmp_path):

@@ -378,6 +378,7 @@ def test_thin_slices_are_averaged(tmp_path):
     assert slices.scan.spacing_mm[2] == pytest.approx(2)
     np.testing.assert_array_equal(slices.interest, [0, 0, 64, 64, *[0] * 6])
     assert [slices.named(z) for z in (0, 9)] == ["slices 1 to 2", "slices 19 to 20"]
+    assert viewer.study(slices, width_px=20)["names"][9] == "slices 19 to 20 of 20"
     scan, masks = slices.scan, slices.masks
     assert Slices(scan, masks, n_averaged=2, n_of_study=19).named(9) == "slice 19"
 

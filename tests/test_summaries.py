@@ -48,6 +48,22 @@ def test_the_threshold_parts_references_and_predictions_alike():
     assert summary(ROWS, detection_ml=50)["detection"]["specificity"]["value"] == 1
 
 
+def test_nothing_is_never_detected():
+    """Of 0 mL, whatever the threshold: neither an effusion nor a false alarm."""
+    empty = [row(name, 0.0, 0.0, 1.0, found=False) for name in "ab"]
+    detection = summary([*empty, row("c", 400.0, 0.0, 0.0)], detection_ml=0)["detection"]
+    assert (detection["sensitivity"]["value"], detection["sensitivity"]["n"]) == (0, 1)
+    assert (detection["specificity"]["value"], detection["specificity"]["n"]) == (1, 2)
+
+
+def test_no_mean_of_shares_is_beyond_them():
+    """Of few patients the interval reaches further than their values, but not beyond 0 and 1."""
+    told = summary([row("a", 100.0, 90.0, 0.9), row("b", 100.0, 70.0, 0.5)], 10)["mean"]
+    assert (told["dice"]["low"], told["dice"]["high"]) == (0, 1)
+    assert told["hd95_mm"]["low"] == 10
+    assert told["volume_error_ml"]["low"] < -100
+
+
 def test_scans_of_one_patient_count_once():
     twice = [row("a", 100.0, 80.0, 0.8), row("a2", 100.0, 80.0, 0.8, patient="a")]
     assert summary(twice, 10)["mean"]["dice"]["n"] == 1

@@ -102,6 +102,19 @@ def test_voxels_outside_get_the_fill():
     np.testing.assert_array_equal(volume.onto(grid, fill=-7).array[:, 0, 0], [1] * 4 + [-7] * 4)
 
 
+def test_what_lies_beyond_does_not_count():
+    """A last voxel that the old ones cover in part is their mean, whichever end they start from."""
+    volume = Volume(np.arange(1.0, 11.0).reshape(10, 1, 1), np.eye(4))
+    for coarse, expected in (
+        (volume.resampled((3, None, None), fill=-7), [2, 5, 8, 10]),
+        (volume.reoriented("LAS").resampled((3, None, None), fill=-7), [9, 6, 3, 1]),
+        (volume.resampled((20, None, None), fill=-7), [5.5]),
+    ):
+        np.testing.assert_allclose(coarse.array[:, 0, 0], expected, rtol=1e-6)
+    beyond = Volume(np.zeros((3, 1, 1)), np.diag([4.0, 1, 1, 1]) + np.eye(4, k=3) * 9.5)
+    np.testing.assert_allclose(volume.onto(beyond, fill=-7).array[:, 0, 0], [9.5, -7, -7])
+
+
 def test_halving_takes_the_mean_of_whole_blocks():
     rng = np.random.default_rng(1)
     volume = Volume(rng.random((8, 6, 4)), np.diag([1.0, 1.0, 3.0, 1.0]))

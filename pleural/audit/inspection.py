@@ -147,9 +147,9 @@ def _inspect_mask(scan: Volume, mask: np.ndarray, seen: Inspection, limits: Limi
 
 def _inspect_readers(scan: Volume, reference: Volume, seen: Inspection, limits: Limits) -> None:
     """Compare the masks of further readers with the reference, on the grid of the scan."""
-    for name, path in seen.case.readers.items():
+    for name in seen.case.readers:
         try:
-            agreement = dice(placed_on(scan, io.read(path)).array, reference.array)
+            agreement = dice(seen.case.reading(name, scan).array, reference.array)
         except InputError as error:
             seen.suspicions.append(
                 Suspicion(PARTLY, f"the {name} reader's mask: {one_line(error)}")

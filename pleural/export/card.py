@@ -136,7 +136,9 @@ def _validated(run: Run) -> Iterator[str]:
         yield "None: no scan with effusion validated this network."
         return
     patient = {case["name"]: case["patient"] for case in cases_of(run, "validation")}
-    dice = mean([case["dice"] for case in scores], [patient[case["name"]] for case in scores])
+    dice = mean(
+        [case["dice"] for case in scores], [patient[case["name"]] for case in scores], (0, 1)
+    )
     yield f"Mean Dice {shown(asdict(dice))} [95 % interval], n = {dice.n} patients. {_chosen(run)}"
     yield from _warning(few(dice.n))
     yield from ("", "| Dice | reference mL | predicted mL |", "|---|---|---|")

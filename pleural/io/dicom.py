@@ -6,6 +6,7 @@ how they lie.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,16 @@ from pydicom.uid import UID, CTImageStorage, JPEGLSLossless, JPEGLSNearLossless
 
 from pleural.errors import InputError, brief, one_line
 from pleural.io.dicom_geometry import (
-    COSINE_TOLERANCE,
     Slice,
     affine_of,
     check_alike,
     check_places,
     in_brackets,
 )
-from pleural.io.dicom_header import IDENTIFIERS, number, numbers, read_header, word
+from pleural.io.dicom_header import IDENTIFIERS, no_dicom, number, numbers, read_header, word
 from pleural.io.dicom_write import write_series
 from pleural.io.find import slice_files
-from pleural.io.plausible import check_size, check_spacing
+from pleural.io.plausible import COSINE_TOLERANCE, check_size, check_spacing
 from pleural.volume import Volume
 
 __all__ = ["identifiers", "read", "write_series"]
@@ -37,7 +37,9 @@ FASTEST_DECODER = {JPEGLSLossless: "pyjpegls", JPEGLSNearLossless: "pyjpegls"}
 
 
 def read(folder: str | Path) -> Volume:
-    """The one CT series that lies flat in ``folder``, in HU; other files are passed over.
+    """The one CT series that lies flat in ``folder``, in HU; what is no DICOM is passed over.
+
+    But for a file that is named like the slices: it is refused, as one that was not wholly copied.
 
     The array is ``(X, Y, Z)``: columns, rows, slices ascending along their normal. It is int16
     where all values are whole and fit, else float32. Each slice has its own slope and intercept.
@@ -91,7 +93,19 @@ def _headers(folder: Path) -> dict[Path, pydicom.Dataset]:
             f"{folder}: none of its {len(files)} files is DICOM; name the folder in which the"
             " slices themselves lie (sub-folders are not searched)"
         )
+    for path in found.keys() - headers.keys():
+        if _named_like(path, headers):
+            raise no_dicom(path, "named like the slices beside it")
     return headers
+
+
+def _named_like(path: Path, headers: Iterable[Path]) -> bool:
+    """A number and the ending of one of them, or no ending; that of a bare UID is a number."""
+
+    def ending(path: Path) -> str:
+        return "" if path.suffix[1:].isdigit() else path.suffix.lower()
+
+    return any(map(str.isdigit, path.name)) and ending(path) in map(ending, headers)
 
 
 def _check_kind(folder: Path, headers: dict[Path, pydicom.Dataset]) -> None:

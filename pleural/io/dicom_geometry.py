@@ -14,12 +14,10 @@ import numpy as np
 
 from pleural.errors import InputError
 from pleural.io.dicom_write import LPS_TO_RAS
-from pleural.io.plausible import check_spacing
+from pleural.io.plausible import COSINE_TOLERANCE, POSITION_TOLERANCE_MM, check_spacing
 
 MIN_SLICES = 3  # with fewer there is no second step between slices to check the first against
 PIXEL_SPACING_TOLERANCE_MM = 1e-4
-COSINE_TOLERANCE = 0.005  # 0.3 degrees; what is left of a tilt stays in the affine
-POSITION_TOLERANCE_MM = 0.1  # scanners round positions, some to one decimal
 SAME_PLACE_MM = 0.01
 
 

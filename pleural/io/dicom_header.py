@@ -46,12 +46,17 @@ def read_header(path: Path) -> pydicom.Dataset | None:
     except InvalidDicomError as error:
         if path.suffix.lower() != ".dcm":
             return None
-        raise InputError(  # to pass over it might drop a slice unseen
-            f"{path}: called .dcm, but it lacks the mark of a DICOM file (its"
-            f" {path.stat().st_size} bytes are cut short, damaged or something else)"
-        ) from error
+        raise no_dicom(path, "called .dcm") from error
     except Exception as error:  # whatever a damaged file makes a parser stumble over
         raise InputError(f"{path}: cannot be read as DICOM ({one_line(error)})") from error
+
+
+def no_dicom(path: Path, but: str) -> InputError:
+    """Of a file that may be a slice: to pass over it might drop one unseen."""
+    return InputError(
+        f"{path}: {but}, but it lacks the mark of a DICOM file (its {path.stat().st_size} bytes are"
+        " cut short, damaged or something else)"
+    )
 
 
 def word(header: pydicom.Dataset, keyword: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from glob import glob
 from pathlib import Path, PurePath
 
-from pleural.errors import InputError
+from pleural.errors import InputError, one_line
 from pleural.io.plausible import check_inflated
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -112,4 +112,4 @@ def dicom_kind(path: Path) -> str | None:
     except InvalidDicomError:
         return None
     except Exception as error:  # whatever a damaged file makes a parser stumble over
-        raise InputError(f"{path}: cannot be read as DICOM ({error})") from error
+        raise InputError(f"{path}: cannot be read as DICOM ({one_line(error)})") from error

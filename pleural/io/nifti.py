@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from pleural.errors import InputError, first_line
-from pleural.io.plausible import check_size, check_spacing
+from pleural.io.plausible import check_right_angles, check_size, check_spacing
 from pleural.io.whole import write_whole
 from pleural.volume import Volume
 
@@ -31,8 +31,8 @@ def read(path: str | Path) -> Volume:
 
     Raises:
         InputError: the file is damaged, in colour, not three-dimensional, larger or coarser than
-            any CT, in a unit that NIfTI does not know, or does not say where it lies (neither sform
-            nor qform).
+            any CT, sheared, in a unit that NIfTI does not know, or does not say where it lies
+            (neither sform nor qform).
     """
     try:
         image = nib.load(path)
@@ -55,6 +55,7 @@ def read(path: str | Path) -> Volume:
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     check_spacing(path, "voxels", volume.spacing_mm)
+    check_right_angles(path, affine, volume.shape)
     return volume
 
 

@@ -7,9 +7,13 @@ import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from pleural.errors import InputError
 
 SPACING_RANGE_MM = (0.05, 20.0)
+COSINE_TOLERANCE = 0.005  # 0.3 degrees; what is left of a tilt stays in the affine
+POSITION_TOLERANCE_MM = 0.1  # scanners round positions, some to one decimal
 MOST_VOXELS = 4096 * 1024**2  # 4096 slices of 1024²
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax of a file whose tags are packed, too
 MOST_INFLATED = 512 << 20  # bytes; a slice of 4096 x 4096 voxels has 32 MB
@@ -37,6 +41,27 @@ def check_spacing(path: str | Path, what: str, spacing_mm: Iterable[float]) -> N
     if min(spacing_mm) < low or max(spacing_mm) > high:
         found = " x ".join(f"{mm:g}" for mm in spacing_mm)
         raise InputError(f"{path}: {what} of {found} mm; a CT has {low:g} to {high:g} mm")
+
+
+def check_right_angles(path: str | Path, affine: np.ndarray, shape: Sequence[int]) -> None:
+    """To more than what is left of rounding, over the whole of ``shape``.
+
+    Raises:
+        InputError: axes of ``affine`` are not at right angles, so that neither distances along them
+            nor resampling would be right.
+    """
+    lengths_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    extent_mm = lengths_mm * (np.array(shape[:3]) - 1)
+    axes = affine[:3, :3] / lengths_mm
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        cosine = abs(float(axes[:, one] @ axes[:, other]))
+        slid_mm = cosine * min(extent_mm[one], extent_mm[other])
+        if cosine > COSINE_TOLERANCE and slid_mm > POSITION_TOLERANCE_MM:
+            degrees = math.degrees(math.asin(min(1.0, cosine)))
+            raise InputError(
+                f"{path}: is sheared by {degrees:.1f} degrees (gantry tilt?): resample it to axes"
+                " at right angles"
+            )
 
 
 def check_inflated(path: Path) -> None:

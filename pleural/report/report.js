@@ -142,7 +142,7 @@ if (viewer) {
       waiting = false;
       const number = +slider.value;
       Plotly.react(picture, traces(number), layout(), { displayModeBar: false, responsive: true });
-      place.textContent = `slice ${number + 1} of ${study.slices}, z ${study.heights_mm[number].toFixed(1)} mm`;
+      place.textContent = `${study.names[number]}, z ${study.heights_mm[number].toFixed(1)} mm`;
       slider.setAttribute("aria-valuetext", place.textContent);
     });
   }

@@ -73,7 +73,7 @@ def _words(
         return
     yield f"{learned} and was judged on {_scans(split['validation'])}."
     positive = [row for row in cases if row["dice"] is not None]
-    dice = mean([row["dice"] for row in positive], [row["patient"] for row in positive])
+    dice = mean([row["dice"] for row in positive], [row["patient"] for row in positive], (0, 1))
     few_patients = ": too few to tell small differences from chance" if few(dice.n) else ""
     yield (
         f"Mean Dice {shown(asdict(dice), 2)} over {counted(dice.n, 'patient')} with effusion"

@@ -51,6 +51,7 @@ def study(slices: Slices, width_px: int) -> dict[str, Any]:
         "slices": n_slices,
         "pixel_mm": scan.spacing_mm[:2],
         "offset_mm": offset_mm,
+        "names": [f"{slices.named(z)} of {slices.n_of_study or n_slices}" for z in range(n_slices)],
         "heights_mm": slices.heights_mm().round(1).tolist(),
         "start": int(interest.argmax()) if interest.any() else n_slices // 2,
         "lowest_hu": KEPT_HU[0],
