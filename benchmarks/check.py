@@ -16,7 +16,7 @@ from pathlib import Path
 
 from throughput import CLAIMS, add_arguments, measured
 
-from pleural.run_folder import versions
+from pleural.versions import versions
 
 RECORDED = Path(__file__).resolve().parent / "recorded.json"
 

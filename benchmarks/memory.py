@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from prediction import OF_SCANS, ROOT, peaks_gb_of
 
-from pleural.run_folder import versions
+from pleural.versions import versions
 
 EPOCHS = 2
 

@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from workers import CONF, composed
 
 from pleural.hardware import autocast, fastest_precision
-from pleural.model import tuned
+from pleural.tuned import tuned
 
 N_PATCHES, N_STEPS = 2, 3
 

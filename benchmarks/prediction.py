@@ -24,7 +24,7 @@ import numpy as np
 
 from pleural.anatomy import chest
 from pleural.io import dicom, nifti
-from pleural.run_folder import versions
+from pleural.versions import versions
 from pleural.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 from broken import ROOT, TINY, outcome, same
 
-from pleural.run_folder import versions
+from pleural.versions import versions
 
 RUN, BROKEN = str(ROOT / "run.py"), str(ROOT / "benchmarks" / "broken.py")
 SMALL = (*TINY, "trainer.precision=32-true", "trainer.enable_progress_bar=false")

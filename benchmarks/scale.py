@@ -23,7 +23,7 @@ import numpy as np
 from workers import limit, task
 
 from pleural.prepared import ARRAYS, OnDisk, Prepare
-from pleural.run_folder import versions
+from pleural.versions import versions
 
 CASES = (10, 100, 1_000, 10_000, 100_000)
 GPUS = (1, 8, 64)

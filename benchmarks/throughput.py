@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from pleural.run_folder import versions
+from pleural.versions import versions
 
 HERE = Path(__file__).resolve().parent
 RUN = HERE.parent / "run.py"

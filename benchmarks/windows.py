@@ -24,9 +24,9 @@ from workers import composed
 
 from pleural.dice import dice
 from pleural.inference import Windows
-from pleural.run_folder import versions
 from pleural.segmenter import Segmenter
 from pleural.trained import Trained, runs_in
+from pleural.versions import versions
 
 
 def sliding(overlap: float, mode: str, whole_scan: bool = False) -> Callable[[Trained], Trained]:

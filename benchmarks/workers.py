@@ -166,7 +166,7 @@ def limit(data: Sequence[str], *overrides: str) -> dict[str, Any]:
     from monai.losses import DeepSupervisionLoss
 
     from pleural.hardware import autocast, fastest_precision, keep_freed_memory
-    from pleural.model import tuned
+    from pleural.tuned import tuned
 
     keep_freed_memory()
     parts = task(data, *overrides, "task=train").keywords

@@ -15,10 +15,10 @@ from pleural.errors import Findings, InputError
 from pleural.io.whole import write_json, write_table, write_text
 from pleural.metrics import Agreement, agreement
 from pleural.predictions import Predictions
-from pleural.run_folder import versions
 from pleural.statistics import band, detected
 from pleural.summaries import difference, summary
 from pleural.summary_text import as_markdown
+from pleural.versions import versions
 from pleural.volume import Volume
 
 MODEL, OTHER = "model", "against"

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pleural.body import body_box
 from pleural.errors import InputError
-from pleural.preprocess import body_box
 from pleural.volume import Volume
 
 MODEL_COLOUR = "#d95f02"

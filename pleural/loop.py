@@ -24,9 +24,9 @@ from pleural.dice import dice
 from pleural.draws import rank_and_size
 from pleural.errors import InputError
 from pleural.loss import KnownOnly, known
-from pleural.model import tuned
 from pleural.prepared import Sample
 from pleural.trained import Inferer
+from pleural.tuned import tuned
 
 COARSE = (2, 2, 1)  # voxels of X, Y and Z that become one
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from pleural.preprocess import axial_disc
+from pleural.body import axial_disc
 from pleural.volume import Volume
 
 AIR_BELOW_HU = -500

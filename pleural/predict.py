@@ -18,10 +18,10 @@ from pleural.io.archive import unpacked
 from pleural.io.whole import write_whole
 from pleural.measure import Measurement, measure
 from pleural.prediction_folder import PredictionFolder
-from pleural.run_folder import versions
 from pleural.segmenter import CERTAIN, Segmenter
 from pleural.shards import digest_of, gathered, part, share
 from pleural.trained import Run, runs_in
+from pleural.versions import versions
 from pleural.volume import Volume
 
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pleural import __version__
 from pleural.errors import InputError, first_line
 from pleural.io.whole import read_json, write_json, write_table, write_whole
 
 CONFIG = ".hydra/config.yaml"  # the whole configuration; Hydra writes it
 WEIGHTS_IN = {"best.pt": "weights", "last.ckpt": "state_dict"}  # ours; Lightning's
-PACKAGES = ("torch", "monai", "pytorch-lightning", "hydra-core", "numpy", "nibabel")
 
 
 class RunFolder:
@@ -102,28 +96,3 @@ def save_tensors(content: Mapping[str, Any], path: Path) -> None:
 def validation_chose(record: Mapping[str, Any]) -> bool:
     """Whether validation chose the epoch that a run kept, rather than the last one being kept."""
     return bool(record.get("kept") != "last")
-
-
-def versions() -> dict[str, str]:
-    """Of Python, the machine and what decides a result."""
-    found = {package: version(package) for package in PACKAGES}
-    return {
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "pleural": __version__,  # the code that runs, installed or not
-        **found,
-        "code": code_version(),
-    }
-
-
-def code_version() -> str:
-    """The commit this code is at, ``+changes`` where files differ from it, or ``no git``."""
-    here = Path(__file__).parent
-    try:
-        commit, changes = (
-            subprocess.run(["git", *command], cwd=here, capture_output=True, text=True, check=True)
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
-        )
-    except (OSError, subprocess.CalledProcessError):  # installed from a wheel, or no git here
-        return "no git"
-    return commit.stdout.strip() + ("+changes" if changes.stdout.strip() else "")

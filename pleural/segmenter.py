@@ -24,10 +24,11 @@ from pleural import io
 from pleural.data.case import scan_findings
 from pleural.errors import Findings, InputError, first_line
 from pleural.hardware import autocast, fastest_device, fastest_precision
-from pleural.model import AIR, tuned
+from pleural.model import AIR
 from pleural.parts import Shares, unsure, without
 from pleural.prepared import padded
 from pleural.trained import Trained, runs_in
+from pleural.tuned import tuned
 from pleural.volume import Volume
 
 AXES = "xyz"  # of prepared volumes, so x is left-right whatever the study's own order

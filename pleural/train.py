@@ -30,9 +30,10 @@ from pleural.judgement import Score, described, judge, mean_dice, summary
 from pleural.loop import Training, halved_size
 from pleural.parts import shares
 from pleural.prepared import Sample
-from pleural.run_folder import RunFolder, versions
+from pleural.run_folder import RunFolder
 from pleural.segmenter import Segmenter
 from pleural.trained import Inferer, Trained
+from pleural.versions import versions
 from pleural.volume import Volume
 
 

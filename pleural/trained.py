@@ -1,15 +1,13 @@
 """A run folder as what predicts: only what prediction needs is built, and only from known packages.
 
-The configuration in a run folder names the classes to build. A folder may come from anywhere, so a
-name is followed only into the packages of ``ALLOWED``, only to a class that is defined there, and
-weights are read without executing anything (``weights_only=True``).
+The configuration in a run folder names the classes to build. A folder may come from anywhere, so
+only what :mod:`pleural.trusted` lets through is built, and weights are read without executing
+anything (``weights_only=True``).
 """
 
 from __future__ import annotations
 
 import hashlib
-import pkgutil
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +24,9 @@ from pleural.errors import InputError, first_line, missing_package, one_line, ro
 from pleural.parts import Shares, shares
 from pleural.run_folder import CONFIG, RunFolder
 from pleural.settings import digest
+from pleural.trusted import check_resolvers, check_targets
 from pleural.volume import Volume
 
-ALLOWED = (
-    *("pleural.model", "pleural.preprocess", "pleural.inference", "torch.nn"),
-    *("monai.networks.nets", "monai.networks.blocks", "monai.inferers"),
-)
-REACHES_OUT = re.compile("pretrain|url|path|download|file", re.IGNORECASE)  # names of arguments
-RESOLVER = re.compile(r"\$\{[^}]*:")  # ${oc.env:...} would read what is none of its business
 BUILT = ("model", "preprocess", "inference")  # the groups that prediction takes from a run
 BUILD_ERRORS = (
     *(InstantiationException, AttributeError, KeyError, TypeError, ValueError, RuntimeError),
@@ -81,7 +74,7 @@ class Run:
         """
         config = self.config()
         for part in BUILT:
-            _check_targets(config.get(part), f"{self.path / CONFIG}: {part}")
+            check_targets(config.get(part), f"{self.path / CONFIG}: {part}")
         try:
             parts = {name: instantiate(config[name], _convert_="all") for name in BUILT}
             parts["model"].load_state_dict(RunFolder(self.path).load_best()["weights"])
@@ -118,7 +111,7 @@ class Run:
             raw: Any = OmegaConf.to_container(config, resolve=False)
             needed = {str(key): raw[key] for key in (*BUILT, "patch_size", "threshold")}
             needed["sure_inside"] = raw.get("sure_inside")
-            _check_resolvers(needed, str(file))
+            check_resolvers(needed, str(file))
             plain = OmegaConf.to_container(OmegaConf.create(needed), resolve=True)
         except (OSError, YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
             raise InputError(
@@ -164,55 +157,3 @@ def _run(path: Path) -> Run:
     if not record.get("finished", True):
         print(f"{path} did not finish (yet): its best epoch so far is taken")
     return Run(path.absolute(), record, hashlib.sha256(files.best.read_bytes()).hexdigest())
-
-
-def _check_resolvers(node: Any, where: str) -> None:
-    """References within the configuration are fine; functions that look elsewhere are not."""
-    if isinstance(node, dict | list):
-        for value in node.values() if isinstance(node, dict) else node:
-            _check_resolvers(value, where)
-    elif isinstance(node, str) and RESOLVER.search(node):
-        raise InputError(f"{where}: holds {node}, which would be looked up outside of it")
-
-
-def _check_targets(node: Any, where: str) -> None:
-    """Refuse every ``_target_``, however deep, that is not a class of an allowed package.
-
-    And every argument that would have one fetch or read something.
-    """
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if REACHES_OUT.search(str(key)) and not _reaches_nowhere(value):
-                raise InputError(f"{where}.{key}: a run folder brings its weights along; remove it")
-            if key == "_target_":
-                _check_target(value, where)
-            else:
-                _check_targets(value, f"{where}.{key}")
-    elif isinstance(node, list):
-        for value in node:
-            _check_targets(value, where)
-
-
-def _reaches_nowhere(value: Any) -> bool:
-    """``pretrained: false``, or a rate of a "path" that is dropped."""
-    return value is None or value is False or (value is not True and isinstance(value, int | float))
-
-
-def _check_target(name: Any, where: str) -> None:
-    refusal = InputError(
-        f"{where} names {name}, which is not a class of {', '.join(ALLOWED)}: nothing of this run "
-        "is built; if you trust it, move the class into pleural/model.py or pleural/preprocess.py"
-    )
-    if not isinstance(name, str) or not _allowed(name):
-        raise refusal
-    try:
-        found = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{where} names {name}, which is not there") from error
-    # A path may lead out of its package through what a module imports: ask where it was defined.
-    if not isinstance(found, type) or not _allowed(f"{found.__module__}.{found.__qualname__}"):
-        raise refusal
-
-
-def _allowed(name: str) -> bool:
-    return any(name.startswith(f"{package}.") for package in ALLOWED)

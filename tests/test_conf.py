@@ -17,7 +17,7 @@ from pleural.data.plethora import Plethora
 from pleural.data.table import Table
 from pleural.errors import InputError
 from pleural.hardware import fastest_precision
-from pleural.model import tuned
+from pleural.tuned import tuned
 from tests.conftest import ROOT
 
 CONF = ROOT / "conf"

@@ -11,12 +11,15 @@ ROOT = Path(__file__).parents[1]
 # all of its modules that are not named themselves.
 LAYERS = [
     [
-        *("errors", "volume", "dice", "hardware", "model", "clock"),
-        *("statistics", "chance"),
+        *("errors", "volume", "dice", "hardware", "model", "tuned", "clock"),
+        *("statistics", "chance", "versions"),
     ],
-    ["settings", "schedule", "inference", "loss", "draws", "parts", "io.whole", "io.plausible"],
     [
-        *("io.dicom_write", "io.find"),
+        *("settings", "schedule", "inference", "loss", "draws", "parts", "body", "trusted"),
+        *("io.whole", "io.plausible"),
+    ],
+    [
+        *("io.dicom_write", "io.find", "midline"),
         *("anatomy", "metrics", "summaries", "summary_text"),
     ],
     ["io.dicom_geometry", "io.dicom_header", "io.nifti", "io.archive"],

@@ -11,7 +11,8 @@ from scipy.ndimage import distance_transform_edt
 from pleural.anatomy import chest
 from pleural.data.plethora import Plethora
 from pleural.errors import InputError
-from pleural.measure import Measurement, greatest_depth_mm, measure, midline, size_class
+from pleural.measure import Measurement, greatest_depth_mm, measure, size_class
+from pleural.midline import midline
 from pleural.volume import Volume
 
 CODES = ["".join(code) for axes in permutations(("LR", "PA", "IS")) for code in product(*axes)]

@@ -17,7 +17,7 @@ from pleural.errors import InputError
 from pleural.io import dicom, dicom_seg, nifti
 from pleural.predict import predict
 from pleural.prediction_folder import PredictionFolder
-from pleural.run_folder import versions
+from pleural.versions import versions
 from tests.conftest import Source, write_run
 
 

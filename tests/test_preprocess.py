@@ -6,10 +6,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from benchmarks.broken import ROOT
+from pleural.body import body_box
 from pleural.data.plethora import Plethora
 from pleural.dice import dice
 from pleural.errors import InputError
-from pleural.preprocess import ChestCT, body_box
+from pleural.preprocess import ChestCT
 from pleural.volume import Volume
 from tests.test_volume import CODES, oblique_affine
 

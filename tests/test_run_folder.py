@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pleural.io.whole import write_table, write_whole
-from pleural.run_folder import RunFolder, versions
+from pleural.run_folder import RunFolder
 
 
 def test_weights_load_without_running_code(tmp_path):
@@ -34,9 +34,3 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         write_whole(path, fails)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_versions_name_what_decides_a_result():
-    found = versions()
-    assert found["torch"] == torch.__version__
-    assert {"python", "machine", "pleural", "monai", "code"} <= set(found)

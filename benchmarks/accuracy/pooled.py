@@ -54,10 +54,10 @@ from pleural.data.plethora import POOR_MASKS
 from pleural.dice import dice
 from pleural.loop import forgetting_average, halved
 from pleural.loss import KnownOnly
-from pleural.model import tuned
 from pleural.parts import mask_on, shares
 from pleural.prepared import Sample
-from pleural.run_folder import versions
+from pleural.tuned import tuned
+from pleural.versions import versions
 from pleural.volume import Volume
 
 LAST = 0.1  # share of a training over which its loss is averaged

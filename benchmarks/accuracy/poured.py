@@ -25,8 +25,8 @@ from torch import Tensor
 from pleural.data.plethora import Plethora
 from pleural.dice import dice
 from pleural.prepared import Prepare, Sample
-from pleural.run_folder import versions
 from pleural.trained import Trained, runs_in
+from pleural.versions import versions
 
 PAINTED = ("image", "label", "lung_depth_mm")
 

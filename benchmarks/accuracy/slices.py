@@ -21,9 +21,9 @@ from folds import held_out
 from pleural.data.case import Case
 from pleural.data.plethora import POOR_MASKS, Plethora
 from pleural.dice import dice
-from pleural.run_folder import versions
 from pleural.segmenter import Segmenter
 from pleural.trained import runs_in
+from pleural.versions import versions
 from pleural.volume import Volume
 
 IN_PLANE_MM = 1.5  # of the phantoms: a matter of time, not of accuracy

@@ -22,9 +22,9 @@ from scipy import ndimage
 
 from pleural.data.plethora import POOR_MASKS, Plethora
 from pleural.dice import dice
-from pleural.run_folder import versions
 from pleural.segmenter import CERTAIN, Segmenter
 from pleural.trained import runs_in
+from pleural.versions import versions
 from pleural.volume import Volume
 
 

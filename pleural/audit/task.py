@@ -15,7 +15,7 @@ from pleural.audit.suspicions import NOTE, UNUSABLE, WRONG, Suspicion
 from pleural.data.case import Case, natural
 from pleural.errors import InputError, one_line
 from pleural.io.whole import write_json, write_table, write_text, write_whole
-from pleural.run_folder import versions
+from pleural.versions import versions
 
 
 def audit(

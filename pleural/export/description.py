@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from pleural.body import BODY_ABOVE_HU, BODY_GRID_MM, TABLE_THICKNESS_MM
 from pleural.inference import SIGMA_OF_WINDOW, SLAB_MULTIPLE, Windows
 from pleural.model import AIR
-from pleural.preprocess import BODY_ABOVE_HU, BODY_GRID_MM, TABLE_THICKNESS_MM
-from pleural.run_folder import versions
 from pleural.trained import Run, Trained
+from pleural.versions import versions
 
 FORMAT = 2  # of model.json: raise it when a key changes its meaning
 INPUT, OUTPUT = "image", "logits"

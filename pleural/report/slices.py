@@ -10,7 +10,7 @@ import numpy as np
 from contourpy import contour_generator
 
 from pleural import io
-from pleural.preprocess import body_box
+from pleural.body import body_box
 from pleural.volume import Volume
 
 PREDICTION, REFERENCE = "prediction", "reference"

@@ -17,7 +17,7 @@ from pleural.report.page import Page, Study, html
 from pleural.report.prediction import prediction
 from pleural.report.slices import Slices
 from pleural.report.training import training
-from pleural.run_folder import versions
+from pleural.versions import versions
 
 # By the file that tells what a folder is, and a name that it then holds.
 KINDS: dict[tuple[str, str], Callable[[Path, Mapping[str, Any]], Page]] = {

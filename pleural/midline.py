@@ -1,0 +1,73 @@
+"""The plane that divides a patient into right and left."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from pleural.body import BODY_ABOVE_HU, largest
+from pleural.errors import InputError
+from pleural.volume import Volume
+
+SYMMETRY_GRID_MM = (6.0, 6.0, 15.0)
+SYMMETRY_HU = (-150, 350)  # air nothing, fat little, muscle more, bone most
+ROLLS_DEG = range(-16, 17, 4)  # about the long axis: one shoulder higher
+TILTS_DEG = range(-8, 9, 2)  # about the front-to-back axis: leaning to a side
+
+
+def midline(scan: Volume) -> np.ndarray:
+    """The plane about which the body in ``scan`` (RAS+, HU) is most symmetrical, as ``(4,)``.
+
+    Its product with a voxel's ``(i, j, k, 1)`` is the distance in mm, positive on the patient's
+    right. The body is compared with its mirror image for every position of the plane, turned
+    about the long axis by up to 16 degrees and leaning by up to 8. Skin, ribs, spine and
+    breastbone have their say together, so that a lung full of fluid, an off-centre patient or one
+    whose flank is cut off does not shift it much.
+
+    Raises:
+        InputError: nothing in the scan is dense enough to be a body.
+    """
+    steps = [max(1, round(mm / s)) for mm, s in zip(SYMMETRY_GRID_MM, scan.spacing_mm, strict=True)]
+    spacing_mm = np.multiply(steps, scan.spacing_mm)
+    body = _body(scan.array[tuple(slice(None, None, step) for step in steps)])
+    middle = (np.array(body.shape) - 1) / 2
+    height_mm = (np.arange(body.shape[2]) - middle[2]) * spacing_mm[2]
+    most = -np.inf
+    for roll in np.radians(ROLLS_DEG):
+        match = _mirror_match(_rolled(body, spacing_mm, roll))
+        for tilt in np.tan(np.radians(TILTS_DEG)):
+            shift = np.rint(2 * tilt * height_mm / spacing_mm[0]).astype(int)
+            place = (np.arange(len(match))[:, None] + shift) % len(match)
+            score = np.take_along_axis(match, place, axis=0).sum(axis=1)
+            if score.max() > most:
+                most = score.max()
+                offset_mm = (score.argmax() / 2 - middle[0]) * spacing_mm[0]
+                normal = np.array([np.cos(roll), np.sin(roll), -tilt])
+    scale = normal * spacing_mm
+    return np.array([*(scale / steps), -offset_mm - scale @ middle])
+
+
+def _body(hu: np.ndarray) -> np.ndarray:
+    """The largest dense part of a coarse scan, weighed by its density; 0 elsewhere."""
+    parts, n_parts = ndimage.label(hu > BODY_ABOVE_HU)
+    if not n_parts:
+        raise InputError(f"no body in the scan: nothing is above {BODY_ABOVE_HU} HU")
+    low, high = SYMMETRY_HU
+    weight = hu.clip(low, high).astype(np.float32) - low
+    return weight * largest(parts)
+
+
+def _rolled(body: np.ndarray, spacing_mm: np.ndarray, roll: float) -> np.ndarray:
+    """``body`` turned about its long axis by ``roll`` radians."""
+    cosine, sine = np.cos(roll), np.sin(roll)
+    turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+    turn = turn * spacing_mm / spacing_mm[:, None]
+    middle = (np.array(body.shape) - 1) / 2
+    return ndimage.affine_transform(body, turn, middle - turn @ middle, order=1)
+
+
+def _mirror_match(body: np.ndarray) -> np.ndarray:
+    """``(2 X, Z)``: how well each slice fits its mirror image about x = 0, 1/2, 1, ..."""
+    # What is at x comes to s - x: the product of the two, summed, is the convolution with itself.
+    length = 2 * body.shape[0]
+    return np.fft.irfft(np.fft.rfft(body, length, axis=0) ** 2, length, axis=0).sum(axis=1)
