@@ -23,10 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pleural.errors import InputError, listed, missing_package, one_line, root_cause
+from pleural.errors import InputError, missing_package, one_line, root_cause
 from pleural.io.whole import read_json, write_text
 from pleural.settings import differing, digest
 from pleural.sweep import REASON, quoted, short
+from pleural.words import listed
 
 N_STARTED = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # how many processes, by torchrun and srun
 

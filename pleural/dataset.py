@@ -31,7 +31,7 @@ from pleural.draws import Drawn, Draws
 from pleural.errors import Findings, InputError
 from pleural.loss import UNKNOWN
 from pleural.prepared import OnDisk, Prepare, Sample
-from pleural.volume import Volume
+from pleural.volume import Volume, box_around
 
 CUT = ["image", "label", "lung_depth_mm"]
 FED = ("name", "image", "label")  # to the network and to who judges it; the rest helps before
@@ -256,17 +256,10 @@ class _Doubt(Transform):
         self, label: np.ndarray, spacing_mm: Sequence[float]
     ) -> tuple[tuple[slice, ...], np.ndarray]:
         """What lies near enough, within a box: a fourth of the time of the whole."""
-        box = self._box_about(label, spacing_mm)
+        margins = [math.ceil(self.within_mm / mm) for mm in spacing_mm]
+        box = box_around(label > 0, margins)
         away_mm = ndimage.distance_transform_edt(label[box] == 0, sampling=spacing_mm)
         return box, away_mm <= self.within_mm
-
-    def _box_about(self, label: np.ndarray, spacing_mm: Sequence[float]) -> tuple[slice, ...]:
-        (found,) = ndimage.find_objects((label > 0).view(np.uint8))
-        margins = [math.ceil(self.within_mm / mm) for mm in spacing_mm]
-        return tuple(
-            slice(max(0, part.start - margin), part.stop + margin)
-            for part, margin in zip(found, margins, strict=True)
-        )
 
 
 def _start_worker(_: int) -> None:

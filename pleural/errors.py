@@ -1,7 +1,6 @@
 """What cannot work, told in one sentence that names the file, the finding and the remedy."""
 
 import re
-from collections.abc import Sequence
 
 # The line of a trace that names the error itself; what follows is its message.
 RAISED = re.compile(r"^(?=\S)[\w.]*(Error|Exception|Findings): (?P<message>(?s:.*))", re.MULTILINE)
@@ -65,23 +64,3 @@ def one_line(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what it says, for those that go on with a trace of their own."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def brief(text: object, most: int = 60) -> str:
-    """What a file holds where a word was expected, cut to a length that a sentence bears.
-
-    >>> brief("CT"), brief("x" * 100, most=5)
-    ('CT', 'xxxxx...')
-    """
-    text = str(text)
-    return text if len(text) <= most else f"{text[:most]}..."
-
-
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """The first few names, and how many more there are.
-
-    >>> listed(["A", "B"]), listed(["A", "B", "C"], most=2)
-    ('A, B', 'A, B and 1 more')
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -15,6 +15,7 @@ from pleural.dice import dice
 from pleural.run_folder import RunFolder
 from pleural.segmenter import Segmenter
 from pleural.statistics import few
+from pleural.words import counted
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def summary(run: RunFolder, kept: str, n_epochs: int, scores: Sequence[Score]) -
     lines = ["", f"{kept} of {n_epochs} (epochs count from 0)"]
     if scores:
         positive = [score for score in scores if score.reference_ml > 0]
-        width = max(len(score.name) for score in scores)
+        width = max(len(name) for name in ("case", *(score.name for score in scores)))
         lines.append(f"{'case':{width}}   Dice   reference mL   predicted mL")
         for s in scores:
             shown = f"{s.dice:.3f}" if s.reference_ml > 0 else "  -  "
@@ -94,9 +95,10 @@ def summary(run: RunFolder, kept: str, n_epochs: int, scores: Sequence[Score]) -
             if s.unsure_ml > 0
         ]
         if positive:
+            over = counted(len(positive), "validation case")
             lines.append(
-                f"mean Dice {mean_dice(scores):.3f} over {len(positive)} validation "
-                f"case{'s' * (len(positive) != 1)} with effusion, on the scans' own grids"
+                f"mean Dice {mean_dice(scores):.3f} over {over} with effusion, "
+                "on the scans' own grids"
             )
         else:
             lines.append("no validation case has effusion, so there is no mean Dice")

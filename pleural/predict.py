@@ -7,9 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pleural import io
 from pleural.clock import Clock
-from pleural.data.case import Case, scan_findings
+from pleural.data.case import Case, read_scan
 from pleural.errors import Findings, InputError, one_line
 from pleural.figures import preview
 from pleural.held_out import Exposure, exposures_for
@@ -203,9 +202,7 @@ class _Worker:
         """Write the files of a study; what is to be told of it."""
         clock, files = Clock(), self.folder
         with unpacked(case.image) as image:
-            scan = io.read(image)
-            if findings := scan_findings(scan):
-                raise Findings(f"{image} cannot be predicted:", findings)
+            scan = read_scan(image)
             clock.lap("read")
             mask, probability, unsure_ml = segmenter.segment(scan)
             clock.lap("segment")

@@ -11,10 +11,11 @@ import numpy as np
 
 from pleural import io
 from pleural.data.case import Case, mask_findings
-from pleural.errors import Findings, InputError, listed
+from pleural.errors import Findings, InputError
 from pleural.io import find
 from pleural.prediction_folder import PredictionFolder
 from pleural.volume import Volume
+from pleural.words import listed
 
 
 @dataclass(frozen=True)

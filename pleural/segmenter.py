@@ -20,9 +20,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from pleural import io
-from pleural.data.case import scan_findings
-from pleural.errors import Findings, InputError, first_line
+from pleural.data.case import read_scan
+from pleural.errors import InputError, first_line
 from pleural.hardware import autocast, fastest_device, fastest_precision
 from pleural.model import AIR
 from pleural.parts import Shares, unsure, without
@@ -113,10 +112,7 @@ class Segmenter:
         Raises:
             InputError: the study cannot be read, is not in HU, or shows no body.
         """
-        scan = io.read(path)
-        if findings := scan_findings(scan):
-            raise Findings(f"{path} cannot be predicted:", findings)
-        return self.segment(scan).mask
+        return self.segment(read_scan(path)).mask
 
     def segment(self, scan: Volume) -> Segmentation:
         """Mask and probability on the grid of ``scan``, which is in HU.

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pleural.data.case import Case
-from pleural.errors import InputError, listed
+from pleural.errors import InputError
 from pleural.prediction_folder import PredictionFolder
+from pleural.words import listed
 
 LISTS = ("left_out", "failed")  # of a record: cases
 

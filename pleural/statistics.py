@@ -15,6 +15,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import binomtest, nct, norm, t, wilcoxon
 
+from pleural.words import counted
+
 FEW_PATIENTS = 20
 BANDS_ML = (50, 200, 500)
 SIDES = (0.025, 0.975)  # of every interval: 95 % lie between
@@ -76,7 +78,7 @@ def mean(
 
     >>> dice = mean([0.5, 0.75, 1.0, 0.75], ["A", "B", "C", "C"], bounds=(0, 1))
     >>> dice.value, round(dice.low, 2), dice.high, dice.n
-    (0.75, 0.18, 1.0, 3)
+    (0.75, 0.28, 1.0, 3)
     """
     patient, (value,) = _by_patient(patients, values)
     cases, total = np.bincount(patient), np.bincount(patient, weights=value)
@@ -195,7 +197,7 @@ def few(n: int) -> str | None:
     """
     if n >= FEW_PATIENTS:
         return None
-    return f"n = {n} patient{'s' * (n != 1)}: too few to tell small differences from chance"
+    return f"n = {counted(n, 'patient')}: too few to tell small differences from chance"
 
 
 def detected(volume_ml: float, detection_ml: float) -> bool:

@@ -172,6 +172,20 @@ class Volume:
         return Volume(array, affine)
 
 
+def box_around(marked: np.ndarray, margins: Sequence[int]) -> tuple[slice, ...]:
+    """The smallest box that holds all of ``marked`` (bool), and so many voxels more on each side.
+
+    It begins within the array; where it ends beyond, slicing cuts it off.
+    """
+    from scipy.ndimage import find_objects  # slow to import
+
+    (found,) = find_objects(marked.view(np.uint8))
+    return tuple(
+        slice(max(0, part.start - margin), part.stop + margin)
+        for part, margin in zip(found, margins, strict=True)
+    )
+
+
 def _closest_axes(affine: np.ndarray) -> tuple[list[int], list[float]]:
     """World axis (0 x, 1 y, 2 z) nearest to each array axis, each used once, and its sign."""
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)

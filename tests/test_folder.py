@@ -299,7 +299,7 @@ def test_everything_wrong_with_pairs_comes_in_one_list(tmp_path: Path) -> None:
 def test_long_lists_are_cut(tmp_path: Path) -> None:
     volumes(tmp_path, *(f"a/lung_{i}.nii" for i in range(9)), "b/ct.nii", "b/mask.nii")
     (finding,) = findings(tmp_path)
-    assert "a/lung_4.nii, and 4 more; names" in finding
+    assert "a/lung_4.nii and 4 more; names" in finding
 
 
 def test_a_folder_without_scans_is_told_the_layouts(tmp_path: Path) -> None:

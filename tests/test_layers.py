@@ -12,10 +12,20 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     [
         *("errors", "volume", "dice", "hardware", "model", "tuned", "clock"),
-        *("statistics", "chance", "versions"),
+        *("chance", "versions", "words"),
     ],
     [
-        *("settings", "schedule", "inference", "loss", "draws", "parts", "body", "trusted"),
+        *(
+            "settings",
+            "schedule",
+            "statistics",
+            "inference",
+            "loss",
+            "draws",
+            "parts",
+            "body",
+            "trusted",
+        ),
         *("io.whole", "io.plausible"),
     ],
     [

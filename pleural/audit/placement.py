@@ -24,7 +24,7 @@ from pleural.audit.suspicions import (
     outside_fluid,
     shifted,
 )
-from pleural.volume import AXIS_CODES, Volume
+from pleural.volume import AXIS_CODES, Volume, box_around
 
 FLIPS = ("left to right", "front to back", "head to foot")
 SAME_ANGLE_DEG, SAME_SPACING, SAME_CORNER_VOXELS = 0.1, 0.01, 0.1
@@ -79,9 +79,8 @@ def flip_suspicions(
 
     Pairing a mask with its scan by arrays alone, without their affines, leaves such flips.
     """
-    (part,) = ndimage.find_objects(mask.view(np.uint8))
     reach = [max(1, round(OUTWARD_MM / mm)) for mm in scan.spacing_mm]
-    box = tuple(slice(max(0, p.start - n), p.stop + n) for p, n in zip(part, reach, strict=True))
+    box = box_around(mask, reach)
     own, rims = mask[box], list(_rims(mask[box], reach))
     fits = {}
     for flips in product((False, True), repeat=3):

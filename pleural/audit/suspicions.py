@@ -9,6 +9,7 @@ well below them; each says what it was set against.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,12 +17,13 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from pleural.volume import Volume
+from pleural.volume import Volume, box_around
 
 # Weights: cannot be used; wrong as a whole; wrong in part; a detail; to be known, no suspicion.
 UNUSABLE, WRONG, PARTLY, DETAIL, NOTE = 8.0, 4.0, 2.0, 1.0, 0.0
 MOST_TIMES = 3.0  # a number this often beyond its limit weighs no more
 
+AROUND_MM = 20.0  # the mask, what is looked at
 AIR_BELOW_HU, BONE_ABOVE_HU = -500, 300
 MOST_AIR, MOST_BONE = 0.05, 0.02  # share of the mask; up to 0.037 and 0.007 on real rims
 MEDIAN_HU = (-50, 80)  # from thin rims that share their voxels with air or fat, to clotted blood
@@ -60,13 +62,8 @@ class Region:
     whole: np.ndarray
 
     @classmethod
-    def around(cls, scan: Volume, mask: np.ndarray, margin_mm: float = 20.0) -> Region:
-        (found,) = ndimage.find_objects(mask.view(np.uint8))
-        margins = [int(np.ceil(margin_mm / mm)) for mm in scan.spacing_mm]
-        box = tuple(
-            slice(max(0, part.start - margin), part.stop + margin)
-            for part, margin in zip(found, margins, strict=True)
-        )
+    def around(cls, scan: Volume, mask: np.ndarray) -> Region:
+        box = box_around(mask, [math.ceil(AROUND_MM / mm) for mm in scan.spacing_mm])
         return cls(scan.cropped(box), mask[box], scan.affine)
 
     def place(self, marks: np.ndarray) -> Place:

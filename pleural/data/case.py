@@ -17,6 +17,7 @@ from pleural.errors import Findings, InputError
 from pleural.io import find
 from pleural.io.archive import unpacked
 from pleural.volume import Volume
+from pleural.words import listed
 
 AIR_BELOW_HU = -500
 PLAUSIBLE_HU = (-10_000, 35_000)  # metal and reconstruction artefacts reach far beyond tissue
@@ -225,6 +226,18 @@ def overlap_findings(mask: Volume, placed: Volume) -> list[str]:
     return []
 
 
+def read_scan(path: str | Path) -> Volume:
+    """A study to predict: a NIfTI file, a folder with one DICOM series, or a ``.zip`` of either.
+
+    Raises:
+        InputError: it cannot be read, or is no scan in HU.
+    """
+    scan = io.read(path)
+    if findings := scan_findings(scan):
+        raise Findings(f"{path} cannot be predicted:", [f"{path}: {each}" for each in findings])
+    return scan
+
+
 def placed_on(scan: Volume, mask: Volume) -> Volume:
     """The mask on the scan's grid, 0 and 1 (uint8): what fills more than half of a voxel."""
     share = mask.onto(scan).array
@@ -232,9 +245,7 @@ def placed_on(scan: Volume, mask: Volume) -> Volume:
 
 
 def _values(array: np.ndarray) -> str:
-    values = np.unique(array)
-    shown = ", ".join(f"{value:g}" for value in values[:SHOWN_VALUES])
-    return f"{shown} and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else shown
+    return listed([f"{value:g}" for value in np.unique(array)], SHOWN_VALUES)
 
 
 def _read_or_note(path: Path, findings: list[str]) -> Volume | None:

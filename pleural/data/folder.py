@@ -15,6 +15,7 @@ from unicodedata import normalize
 from pleural.data.case import Case, marked, natural
 from pleural.errors import Findings, InputError
 from pleural.io import find
+from pleural.words import listed
 
 IMAGE_STARTS = ("image", "ct", "scan")
 MASK_STARTS = ("mask", "label", "effusion", "seg")
@@ -261,5 +262,4 @@ def _without_channel(stem: str, labelled: set[str]) -> str:
 
 
 def _listed(paths: Sequence[Path], root: Path) -> str:
-    names = [str(path.relative_to(root)) for path in paths]
-    return ", ".join([*names[:MANY], f"and {len(names) - MANY} more"] if names[MANY:] else names)
+    return listed([str(path.relative_to(root)) for path in paths], MANY)

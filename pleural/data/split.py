@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pleural.data.case import Case, as_names, natural
 from pleural.errors import InputError
 from pleural.statistics import band
+from pleural.words import counted
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,7 @@ def folds_of(cases: Sequence[Case], n_folds: int, seed: int) -> dict[str, int]:
             f"choose n_folds from 2 to {count}, or fold=all" if count > 1 else "choose fold=all"
         )
         raise InputError(
-            f"{count} labelled patient{'s' * (count != 1)} cannot be dealt into n_folds={n_folds}:"
-            f" {remedy}"
+            f"{counted(count, 'labelled patient')} cannot be dealt into n_folds={n_folds}: {remedy}"
         )
     largest_ml = _largest_ml(cases)
     folds: dict[str, int] = {}

@@ -18,6 +18,7 @@ from pleural.run_folder import CONFIG, validation_chose
 from pleural.statistics import few, mean
 from pleural.summary_text import shown
 from pleural.trained import Run
+from pleural.words import counted
 
 PHANTOM = "pleural.data.phantom.Phantom"
 INTENDED_USE = (
@@ -99,8 +100,8 @@ def _data(run: Run, source: str, licence: str) -> Iterator[str]:
         cases = cases_of(run, part)
         patients = len({case["patient"] for case in cases})
         volumes = f", {_range([case['volume_ml'] for case in cases])} mL" if cases else ""
-        of = f"{patients} patient{'s' * (patients != 1)}"
-        yield f"- {part}: n = {len(cases)} scan{'s' * (len(cases) != 1)} (of {of}){volumes}"
+        of = counted(patients, "patient")
+        yield f"- {part}: n = {counted(len(cases), 'scan')} (of {of}){volumes}"
     yield from ("", "| scan (SHA-256) | part | mL |", "|---|---|---|")
     for part in PARTS:
         for case in cases_of(run, part):

@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import UID, CTImageStorage, JPEGLSLossless, JPEGLSNearLossless
 
-from pleural.errors import InputError, brief, one_line
+from pleural.errors import InputError, one_line
 from pleural.io.dicom_geometry import (
     Slice,
     affine_of,
@@ -26,6 +26,7 @@ from pleural.io.dicom_write import write_series
 from pleural.io.find import slice_files
 from pleural.io.plausible import COSINE_TOLERANCE, check_size, check_spacing
 from pleural.volume import Volume
+from pleural.words import brief
 
 __all__ = ["identifiers", "read", "write_series"]
 

@@ -9,8 +9,9 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
-from pleural.errors import InputError, brief, one_line
+from pleural.errors import InputError, one_line
 from pleural.io.plausible import check_inflated
+from pleural.words import brief
 
 WHY_NEEDED = {
     "Rows": "its size is unknown",

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pleural.data.case import natural
-from pleural.errors import listed
 from pleural.report import case_table, plots, stills
 from pleural.report.case_table import Column
-from pleural.report.page import DICE, Chart, Page, Study, Table, counted
+from pleural.report.page import DICE, Chart, Page, Study, Table
 from pleural.report.slices import PREDICTION, REFERENCE
 from pleural.summary_text import shown
+from pleural.words import counted, listed
 
 MODEL = "model"
 CALLED = {"against": "other predictions"}

@@ -17,9 +17,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
-from pleural.errors import listed
 from pleural.report.case_table import Column
 from pleural.report.overlay import Picture
+from pleural.words import listed
 
 HERE = Path(__file__).parent
 NOTHING = "–"
@@ -132,14 +132,6 @@ def shown(value: Any, decimals: int | None = None) -> str:
     if decimals is None:
         return str(value)
     return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no -0.0
-
-
-def counted(number: int, noun: str) -> str:
-    """
-    >>> counted(1, "scan"), counted(2, "scan")
-    ('1 scan', '2 scans')
-    """
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def left_out(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pleural.data.case import natural
-from pleural.errors import InputError, listed
+from pleural.errors import InputError
 from pleural.prediction_folder import PredictionFolder
 from pleural.report import case_table
-from pleural.report.page import Page, Study, Table, counted, left_out
+from pleural.report.page import Page, Study, Table, left_out
 from pleural.report.slices import PREDICTION
+from pleural.words import counted, listed
 
 HASH_SHOWN = 12
 NO_REFERENCE = (

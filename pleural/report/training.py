@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pleural.data.case import natural
-from pleural.errors import listed
 from pleural.report import case_table, plots
 from pleural.report.overlay import data_url
-from pleural.report.page import DICE, Chart, Page, Table, counted, left_out
+from pleural.report.page import DICE, Chart, Page, Table, left_out
 from pleural.run_folder import CONFIG, RunFolder, validation_chose
 from pleural.statistics import few, mean
 from pleural.summary_text import shown
+from pleural.words import counted, listed
 
 KEYS = ("name", "dice", "reference_ml", "predicted_ml", "volume_error_ml")
 
