@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from pleural.command import resumed, suggestions
+from pleural.command import as_typed, resumed, suggestions
 from pleural.config import build_task, of_job
 from pleural.errors import InputError
 
@@ -43,14 +43,15 @@ def main(config: DictConfig) -> float:
 
 if __name__ == "__main__":
     try:
-        sys.argv[1:] = resumed(sys.argv[1:], CONF)
+        sys.argv[1:] = [as_typed(argument) for argument in resumed(sys.argv[1:], CONF)]
     except InputError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
     try:
         main()
     except SystemExit as end:
-        if end.code == 1:  # Hydra could not compose what was asked for, and has said why
-            for hint in suggestions(sys.argv[1:], CONF):
-                print(hint, file=sys.stderr)
-        raise
+        # At 1 Hydra could not compose what was asked for, and has said why; or a task stumbled.
+        hints = suggestions(sys.argv[1:], CONF) if end.code == 1 else []
+        for hint in hints:
+            print(hint, file=sys.stderr)
+        raise SystemExit(2 if hints else end.code) from None

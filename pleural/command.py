@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +23,9 @@ from pleural.sweep import quoted
 
 OVERRIDES, STARTED = ".hydra/overrides.yaml", ".hydra/hydra.yaml"  # Hydra writes them
 NAMES_MORE = re.compile(r"_target_|^-|^[+~]*hydra|\$\{[^}]*:")  # than what is in conf/
+# Keys that take any text, so that what Hydra's grammar does not know in it is no mistake.
+PATHS = ("root", "path", "images", "masks", "run", "runs", "predictions", "against", "evaluation")
+FREE = ("name", "dir", "cache_dir", *PATHS)
 OPTION = re.compile(r"[\w-]+")  # no path out of conf/
 
 
@@ -66,16 +70,39 @@ def resumed(arguments: Sequence[str], conf: Path) -> list[str]:
     return [*typed, *others, f"hydra.run.dir={quoted(folder)}"]
 
 
+def as_typed(argument: str) -> str:
+    """An override, its text in quotes where Hydra would take it for a mistake.
+
+    >>> as_typed("name=müll"), as_typed("fold=0,1"), as_typed("epochs=müll")
+    ("name='müll'", 'fold=0,1', 'epochs=müll')
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or key.rpartition(".")[2] not in FREE or _parses(argument):
+        return argument
+    return f"{key}={quoted(value)}"
+
+
+def _parses(argument: str) -> bool:
+    try:
+        (override,) = OverridesParser.create().parse_overrides([argument])
+    except HydraException:
+        return False
+    return bool(override.key_or_group)  # "=3" names none
+
+
 def suggestions(arguments: Sequence[str], conf: Path) -> list[str]:
     """For each override that names what is not there, the nearest name that is.
 
-    Keys added with ``+`` and whatever Hydra itself cannot parse are left to Hydra to judge.
+    Of those that Hydra cannot parse, that they need quotes. Keys added with ``+`` are left to Hydra
+    to judge.
     """
-    try:
-        typed = [argument for argument in arguments if not argument.startswith("-")]
-        overrides = OverridesParser.create().parse_overrides(typed)
-    except HydraException:
-        return []
+    typed = [argument for argument in arguments if not argument.startswith("-")]
+    if unread := [argument for argument in typed if not _parses(argument)]:
+        return [
+            f"{argument} is no setting as Hydra reads it: {_in_quotes(argument)}"
+            for argument in unread
+        ]
+    overrides = OverridesParser.create().parse_overrides(typed)
     options = {
         str(folder.relative_to(conf)): sorted(file.stem for file in folder.glob("*.yaml"))
         for folder in conf.iterdir()
@@ -100,6 +127,13 @@ def suggestions(arguments: Sequence[str], conf: Path) -> list[str]:
         if ours and key not in keys:
             hints.append(_nearest(key, keys))
     return hints
+
+
+def _in_quotes(argument: str) -> str:
+    key, _, value = argument.partition("=")
+    if not key or not value:
+        return "settings are typed as key=value"
+    return f"if it is text, type {shlex.quote(f'{key}={quoted(value)}')}"
 
 
 def _values(override: Override) -> list[Any]:

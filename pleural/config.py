@@ -44,6 +44,8 @@ def build_task(config: DictConfig) -> Any:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise InputError("\n".join(_missing(config, key) for key in missing))
+    if type(config.seed) is not int or not 0 <= config.seed < 2**32:
+        raise InputError(f"seed is a whole number from 0 to {2**32 - 1}; got {config.seed}")
     config.settings = digest(config)
     from pytorch_lightning import seed_everything  # takes seconds, so not before it is needed
 
@@ -146,12 +148,14 @@ class Place(Callback):
                 f"{processes} processes were started, and each would write to a folder of its own: "
                 "give them one with name=..."
             )
+        self._check_name(config)
         folder = Path(config.hydra.run.dir)
         if why := _another_training(folder, config):
             self._refuse(why)
         self._try(folder)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        self._check_name(config)
         swept = OverridesParser.create().parse_overrides([*config.hydra.overrides.task])
         unnamed = config.hydra.job.config.override_dirname.exclude_keys
         for override in swept:
@@ -161,6 +165,11 @@ class Place(Callback):
                     "write to one: give a command for each value, with a name=... of its own"
                 )
         self._try(Path(config.hydra.sweep.dir))
+
+    def _check_name(self, config: DictConfig) -> None:
+        name = str(OmegaConf.select(config, "name") or "").strip()
+        if not name or ".." in Path(name).parts or Path(name).is_absolute():
+            self._refuse(f"name={name} names no folder below outputs/: give it another name=...")
 
     def _try(self, folder: Path) -> None:
         try:

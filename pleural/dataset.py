@@ -82,14 +82,23 @@ class Patches:
             raise InputError(f"dataset.cache is memory, disk or none; got {cache!r}")
         if cache == "disk" and cache_dir is None:
             raise InputError("dataset.cache=disk needs a folder: dataset.cache_dir=...")
-        if len(patch_size) != 3 or min(patch_size) < 1:
-            raise InputError(f"patch_size is three positive sizes (X, Y, Z); got {[*patch_size]}")
+        if np.shape(patch_size) != (3,) or min(patch_size) < 1:
+            raise InputError(f"patch_size is three positive sizes (X, Y, Z); got {patch_size}")
         if doubt_mm is not None and doubt_mm < 0:
             raise InputError(f"dataset.doubt_mm is 0 or more, or null; got {doubt_mm}")
         if not 0 <= positive_share <= 1:
             raise InputError(f"dataset.positive_share is a share, 0 to 1; got {positive_share}")
-        if len(margin) != 3 or min(margin) < 0:
-            raise InputError(f"dataset.margin is three sizes (X, Y, Z), 0 or more; got {[*margin]}")
+        if np.shape(margin) != (3,) or min(margin) < 0:
+            raise InputError(f"dataset.margin is three sizes (X, Y, Z), 0 or more; got {margin}")
+        for name, number, least in (
+            ("crops_per_case", crops_per_case, 1),
+            ("cases_per_batch", cases_per_batch, 1),
+            ("steps_per_epoch", steps_per_epoch, 1),
+            ("cache_workers", cache_workers, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if number is not None and number < least:
+                raise InputError(f"dataset.{name} is {least} or more; got {number}")
         self.patch_size = tuple(patch_size)
         self.margin = tuple(margin)
         self.crops_per_case = crops_per_case
@@ -209,10 +218,8 @@ class _Collected(Transform):
         """From here on, what is wrong with a case is raised as it is met."""
         self.collects = False
         if self.findings:
-            raise Findings(
-                f"{len(self.findings)} findings in {n_cases} cases; nothing was trained:",
-                self.findings,
-            )
+            title = f"{len(self.findings)} findings in {n_cases} cases; nothing was trained:"
+            raise Findings(title, [*dict.fromkeys(self.findings)])
 
 
 class _Place(Randomizable, Transform):

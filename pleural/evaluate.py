@@ -15,7 +15,7 @@ from pleural.errors import Findings, InputError
 from pleural.io.whole import write_json, write_table, write_text
 from pleural.metrics import Agreement, agreement
 from pleural.predictions import Predictions
-from pleural.statistics import band, detected
+from pleural.statistics import band, check_detection, detected
 from pleural.summaries import difference, summary
 from pleural.summary_text import as_markdown
 from pleural.versions import versions
@@ -53,6 +53,9 @@ def evaluate(
         InputError: a case has no prediction, was predicted by a network that trained on it, or
             its prediction is no mask on the grid of its scan; all of them in one list.
     """
+    check_detection(detection_ml)
+    if not isinstance(tolerance_mm, int | float) or not tolerance_mm >= 0:
+        raise InputError(f"task.tolerance_mm is a distance, 0 or more; got {tolerance_mm}")
     cases = [case for case in data.cases() if case.labelled]
     if not cases:
         raise InputError("no case has a reference mask, or is known to be free of effusion")

@@ -68,7 +68,9 @@ def contours(slices: Sequence[Slice]) -> Figure:
         masks = {REFERENCE_COLOUR: reference, MODEL_COLOUR: prediction}
         _draw(axes, image, masks, _tissue_window(image))
         axes.set_title(title, fontsize=9, parse_math=False)  # a name may hold a $
-    figure.suptitle("reference green, model orange", fontsize=9)
+    figure.suptitle(
+        "reference green, model orange (as prepared, before unsure parts are left out)", fontsize=9
+    )
     return figure
 
 
@@ -127,6 +129,8 @@ def _draw(
     for colour, mask in masks.items():
         if mask.any():
             axes.contour(as_seen(mask), [0.5], colors=[colour], linewidths=1.2)
+    for side, x in (("R", 0.02), ("L", 0.98)):
+        axes.text(x, 0.5, side, color="white", transform=axes.transAxes, ha="center", va="center")
     axes.set_axis_off()
 
 

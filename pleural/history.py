@@ -132,7 +132,9 @@ def _fullest_slice(
 ) -> Slice:
     """The axial slice with most effusion in the reference, or else in the prediction.
 
-    Counted from the feet of the prepared volume, the lowest is 1.
+    Counted from the feet of the prepared volume, which may have other slices than the study.
     """
     z = int(np.argmax((reference if reference.any() else prediction).sum(axis=(0, 1))))
-    return Slice(f"{name}, slice {z + 1}", image[..., z], prediction[..., z], reference[..., z])
+    return Slice(
+        f"{name}, prepared slice {z + 1}", image[..., z], prediction[..., z], reference[..., z]
+    )

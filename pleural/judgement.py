@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,5 +109,5 @@ def summary(run: RunFolder, kept: str, n_epochs: int, scores: Sequence[Score]) -
         lines.append("every case trained, none validated: the last weights are kept as the best")
     lines.append(f"everything is in {run.path}")
     if any(run.path.glob("events.*")):
-        lines.append(f"curves: tensorboard --logdir {run.path}")
+        lines.append(f"curves: tensorboard --logdir {shlex.quote(str(run.path))}")
     return "\n".join(lines)

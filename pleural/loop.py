@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from pleural.chance import seed_of
 from pleural.dice import dice
 from pleural.draws import rank_and_size
-from pleural.errors import InputError
+from pleural.errors import InputError, one_line
 from pleural.loss import KnownOnly, known
 from pleural.prepared import Sample
 from pleural.trained import Inferer
@@ -70,6 +70,8 @@ class Training(LightningModule):
             raise InputError(f"threshold is a probability between 0 and 1; got {threshold}")
         if not 0 <= coarse_until <= 1:
             raise InputError(f"coarse_until is a share of the training, 0 to 1; got {coarse_until}")
+        if ema_decay is not None and not 0 <= ema_decay < 1:
+            raise InputError(f"ema_decay is a share below 1, or null; got {ema_decay}")
         self.net = tuned(net)
         self.average = None
         if ema_decay is not None:
@@ -158,7 +160,10 @@ class Training(LightningModule):
             self.schedule.observe(self.mean_dice)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.net.parameters())
+        try:
+            optimizer = self.optimizer(self.net.parameters())
+        except (TypeError, ValueError) as error:
+            raise InputError(f"optimizer: {one_line(error)}") from error
         scheduler = LambdaLR(optimizer, lambda _: self.schedule(self.progress()))
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 

@@ -48,6 +48,8 @@ class DiceBCE(nn.Module):
         super().__init__()
         if dice_over not in ("batch", "patch", "effusion"):
             raise InputError(f"dice_over is batch, patch or effusion; got {dice_over!r}")
+        if pos_weight <= 0:
+            raise InputError(f"loss.pos_weight is above 0; got {pos_weight}")
         self.dice_over = dice_over
         self.dice_weight = dice_weight
         self.bce_weight = bce_weight

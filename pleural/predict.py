@@ -19,9 +19,11 @@ from pleural.measure import Measurement, measure
 from pleural.prediction_folder import PredictionFolder
 from pleural.segmenter import CERTAIN, Segmenter
 from pleural.shards import digest_of, gathered, part, share
+from pleural.statistics import check_detection
 from pleural.trained import Run, runs_in
 from pleural.versions import versions
 from pleural.volume import Volume
+from pleural.words import counted
 
 
 def predict(
@@ -69,6 +71,7 @@ def predict(
     """
     if identifiers not in ("drop", "keep"):
         raise InputError(f"task.identifiers is drop or keep; got {identifiers!r}")
+    check_detection(detection_ml)
     every_case = data.cases()
     cases = share(every_case, shard, shards)
     place = Path(run_dir if shards == 1 else shared_dir).absolute()
@@ -88,7 +91,7 @@ def predict(
     failed = [failure["name"] for failure in failures]
     about = {**worker.described(), "all_cases": digest_of(every_case)}
     folder.save_record({**about, "left_out": left_out, "failed": failed})
-    print(f"\n{len(studies)} studies: {folder.cases}")
+    print(f"\n{counted(len(studies), 'case')}: {folder.cases}")
     if shards > 1:
         print(gathered(place, every_case, shards))
     if failures:

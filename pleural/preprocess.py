@@ -28,12 +28,11 @@ class ChestCT:
         crop_to_body: bool,
         margin_mm: float,
     ) -> None:
-        if len(window_hu) != 2 or window_hu[0] >= window_hu[1]:
-            raise InputError(f"preprocess.window_hu is two HU that grow; got {[*window_hu]}")
-        if len(spacing_mm) != 3 or any(mm is not None and mm <= 0 for mm in spacing_mm):
+        if np.shape(window_hu) != (2,) or window_hu[0] >= window_hu[1]:
+            raise InputError(f"preprocess.window_hu is two HU that grow; got {window_hu}")
+        if np.shape(spacing_mm) != (3,) or any(mm is not None and mm <= 0 for mm in spacing_mm):  # type: ignore[arg-type]
             raise InputError(
-                "preprocess.spacing_mm is three sizes above 0 (X, Y, Z), or null; got "
-                f"{[*spacing_mm]}"
+                f"preprocess.spacing_mm is three sizes above 0 (X, Y, Z), or null; got {spacing_mm}"
             )
         self.window_hu = (float(window_hu[0]), float(window_hu[1]))
         self.spacing_mm = tuple(spacing_mm)

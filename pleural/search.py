@@ -69,6 +69,8 @@ def search(
         raise missing_package(error) from error
     if not folds:
         raise InputError("task.folds names no fold, so there is nothing to judge a trial by")
+    if n_trials < 1:
+        raise InputError(f"task.n_trials is 1 or more; got {n_trials}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = Path(run_dir).absolute()
     distributions = {_key(entry): _distribution(entry) for entry in space}

@@ -21,10 +21,12 @@ def share(cases: Sequence[Case], shard: int | None, shards: int) -> Sequence[Cas
     Raises:
         InputError: there is no such shard.
     """
-    if shards == 1:
+    if shards == 1 and not shard:
         return cases
-    if shards < 1 or shard is None or not 0 <= shard < shards:
-        raise InputError(f"task.shard is one of 0 to task.shards - 1; got {shard} of {shards}")
+    if shards <= 1 or shard is None or not 0 <= shard < shards:
+        raise InputError(
+            f"task.shard is one of 0 to task.shards - 1; got {shard} of task.shards={shards}"
+        )
     return cases[shard::shards]
 
 

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import binomtest, nct, norm, t, wilcoxon
 
+from pleural.errors import InputError
 from pleural.words import counted
 
 FEW_PATIENTS = 20
@@ -203,6 +204,15 @@ def few(n: int) -> str | None:
 def detected(volume_ml: float, detection_ml: float) -> bool:
     """Whether there is so much that it is called an effusion; 0 mL never are."""
     return volume_ml > 0 and volume_ml >= detection_ml
+
+
+def check_detection(detection_ml: float) -> None:
+    """
+    Raises:
+        InputError: it is no volume.
+    """
+    if not isinstance(detection_ml, int | float) or not detection_ml >= 0:
+        raise InputError(f"detection_ml is a volume in mL, 0 or more; got {detection_ml}")
 
 
 def band(volume_ml: float) -> str:

@@ -15,15 +15,16 @@ from pleural.io.whole import read_json, write_table
 MOST_CHARACTERS = 150  # of a job's folder; file systems allow 255 bytes
 FAILED = "failed"
 REASON = "failed.txt"  # in the folder of a job that did
-RESULTS = ("dice", "best_epoch", "folder", "reason")
+RESULTS = ("dice", "epoch", "folder", "reason")
 
 
 def short(name: str) -> str:
-    """``name``, or of a long one the beginning and a number that no other is likely to have.
+    """``name`` as that of one folder; of a long one the beginning and a number of its own.
 
     >>> short("loss.pos_weight-3"), len(short("fold-0_" * 100))
     ('loss.pos_weight-3', 150)
     """
+    name = name.replace("/", "-")
     if len(name) <= MOST_CHARACTERS:
         return name
     number = hashlib.sha256(name.encode()).hexdigest()[:12]
@@ -84,7 +85,7 @@ def _row(overrides: Path) -> dict[str, str]:
     else:
         dice = "" if record.get("dice") is None else f"{record['dice']:.4f}"
     epoch = str(record.get("best_epoch", ""))
-    results = {"dice": dice, "best_epoch": epoch, "folder": folder.name, "reason": told.strip()}
+    results = {"dice": dice, "epoch": epoch, "folder": folder.name, "reason": told.strip()}
     return {**row, **results}
 
 
@@ -92,7 +93,7 @@ def _as_text(rows: list[dict[str, str]]) -> str:
     """The columns that differ between the jobs, and what came out."""
     typed = [c for c in dict.fromkeys(c for row in rows for c in row) if c not in RESULTS]
     differ = [c for c in typed if len({row.get(c) for row in rows}) > 1]
-    columns = [*(differ or typed), "dice", "best_epoch"]
+    columns = [*(differ or typed), "dice", "epoch"]
     lines = [columns, *([row.get(column, "") for column in columns] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return "\n".join(

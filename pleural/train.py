@@ -86,6 +86,8 @@ def train(
     Raises:
         InputError: bad cases (all of them in one list), or a batch that does not fit in memory.
     """
+    if patience is not None and patience < 1:
+        raise InputError(f"patience is 1 or more validations, or null; got {patience}")
     keep_freed_memory()
     sure = shares(sure_inside)
     run, clock = RunFolder(run_dir), Clock()

@@ -20,12 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from yaml import YAMLError
 
-from pleural.errors import InputError, first_line, missing_package, one_line, root_cause
+from pleural.errors import InputError, missing_package, one_line, root_cause
 from pleural.parts import Shares, shares
 from pleural.run_folder import CONFIG, RunFolder
 from pleural.settings import digest
 from pleural.trusted import check_resolvers, check_targets
 from pleural.volume import Volume
+from pleural.words import brief
 
 BUILT = ("model", "preprocess", "inference")  # the groups that prediction takes from a run
 BUILD_ERRORS = (
@@ -94,7 +95,7 @@ class Run:
                 raise missing_package(cause) from error
             raise InputError(
                 f"{self.path}: its configuration does not build what its weights belong to "
-                f"({first_line(cause)})"
+                f"({brief(one_line(cause), 200)}): copy the folder anew, or train again"
             ) from error
 
     def config(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from pleural.errors import InputError
+from pleural.errors import InputError, one_line
 from pleural.hardware import fastest_device, fastest_precision
 from pleural.run_folder import save_tensors
 
@@ -42,14 +43,21 @@ def trainer(
         InputError: no budget, or Lightning cannot make a trainer of the options, such as one for a
             GPU that is not here.
     """
-    if max_time is None and max_epochs < 1:
-        raise InputError(f"epochs={max_epochs} without trainer.max_time would never end")
+    tell = rank_zero_only(print)
+    if max_time is not None:
+        if not isinstance(max_time, str | dict | timedelta):
+            raise InputError(
+                "trainer.max_time is days:hours:minutes:seconds, such as 00:00:15:00 for a quarter "
+                f"of an hour; got {max_time}"
+            )
+        tell(f"training ends after {max_time} (trainer.max_time), however many epochs that are")
+    elif type(max_epochs) is not int or max_epochs < 1:
+        raise InputError(f"epochs is a number of them, 1 or more; got {max_epochs}")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     if accelerator == "auto":
         accelerator = fastest_device()
     if precision == "auto":
         precision = fastest_precision(accelerator)
-        tell = rank_zero_only(print)
         tell(f"precision {precision} (the fastest here; choose with trainer.precision=...)")
     try:
         return Trainer(
@@ -63,8 +71,8 @@ def trainer(
             log_every_n_steps=1,
             **options,
         )
-    except MisconfigurationException as error:
-        raise InputError(f"trainer: {error}") from error
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise InputError(f"trainer: {one_line(error)}") from error
 
 
 class WholeCheckpoints(TorchCheckpointIO):

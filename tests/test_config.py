@@ -4,9 +4,10 @@ from contextlib import nullcontext
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from pleural.command import suggestions
+from pleural.command import as_typed, suggestions
 from pleural.config import Place, build_task
 from pleural.errors import InputError, missing_package, root_cause
 from tests.conftest import ROOT
@@ -25,7 +26,7 @@ def test_processes_that_were_started_need_one_folder(tmp_path, monkeypatch, vari
     monkeypatch.setenv(variable, "4")  # the last of a job's allocation, whatever it starts
     typed = {"overrides": {"task": ["seed=1"], "hydra": []}, "run": {"dir": str(tmp_path / "run")}}
     with pytest.raises(SystemExit) if refused else nullcontext():
-        Place().on_run_start(OmegaConf.create({"hydra": typed}))
+        Place().on_run_start(OmegaConf.create({"hydra": typed, "name": "run"}))
     assert (tmp_path / "run").exists() != refused
 
 
@@ -38,8 +39,18 @@ def test_weights_beside_a_damaged_configuration_are_not_written_over(tmp_path, c
     (tmp_path / "best.pt").write_bytes(b"weights")
     hydra = {"overrides": {"task": [], "hydra": []}, "run": {"dir": str(tmp_path)}}
     with pytest.raises(SystemExit):
-        Place().on_run_start(OmegaConf.create({"hydra": hydra, "task": {"_target_": "train"}}))
+        asked = {"hydra": hydra, "task": {"_target_": "train"}, "name": "run"}
+        Place().on_run_start(OmegaConf.create(asked))
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", " ", None, "..", "../elsewhere", "/elsewhere"])
+def test_a_name_is_that_of_a_folder_below_outputs(tmp_path, capsys, name):
+    typed = {"overrides": {"task": [], "hydra": []}, "run": {"dir": str(tmp_path / "run")}}
+    with pytest.raises(SystemExit):
+        Place().on_run_start(OmegaConf.create({"hydra": typed, "name": name}))
+    assert "names no folder below outputs" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_only_the_user_knows_is_asked_for_with_the_layout():
@@ -57,6 +68,16 @@ def test_what_only_the_user_knows_is_asked_for_with_the_layout():
         ("dataset.positive_share=1.5", "positive_share is a share"),
         ("scheduler.warmup=1", "warmup is a share"),
         ("data.image_format=jpeg", "image_format"),
+        ("seed=-1", "seed is a whole number"),
+        ("seed=abc", "seed is a whole number"),
+        ("patch_size=96", "three positive sizes"),
+        ("dataset.margin=0", "margin is three sizes"),
+        ("preprocess.spacing_mm=0", "three sizes above 0"),
+        ("preprocess.window_hu=0", "two HU that grow"),
+        ("dataset.num_workers=-1", "num_workers is 0 or more"),
+        ("dataset.cases_per_batch=0", "cases_per_batch is 1 or more"),
+        ("dataset.steps_per_epoch=0", "steps_per_epoch is 1 or more"),
+        ("loss.pos_weight=-3", "pos_weight is above 0"),
         ("+loss.gamma=2", "unexpected keyword argument 'gamma'"),
     ],
 )
@@ -103,6 +124,26 @@ def test_what_is_right_gets_no_hint():
     assert suggestions(["+trainer.accumulate_grad_batches=2"], ROOT / "conf") == []
 
 
-@pytest.mark.parametrize("typed", ["foo", "data.root=/a=b", "model=[unet3d"])
-def test_what_cannot_be_parsed_is_left_to_hydra(typed):
-    assert suggestions([typed], ROOT / "conf") == []
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("foo", "settings are typed as key=value"),
+        ("=3", "settings are typed as key=value"),
+        ("model=[unet3d", """if it is text, type 'model='"'"'[unet3d'"'"''"""),
+    ],
+)
+def test_what_cannot_be_parsed_is_told_with_its_remedy(typed, hint):
+    (told,) = suggestions([typed, "seed=1"], ROOT / "conf")
+    assert told == f"{typed} is no setting as Hydra reads it: {hint}"
+
+
+@pytest.mark.parametrize("text", ["/home/müller/日本", "C&A (1), #2 = it's [new] {b}", "a\\b"])
+@pytest.mark.parametrize("key", ["data.root", "name", "task.runs"])
+def test_paths_and_names_may_hold_any_text(key, text):
+    (override,) = OverridesParser.create().parse_overrides([as_typed(f"{key}={text}")])
+    assert (override.key_or_group, override.value()) == (key, text)
+
+
+@pytest.mark.parametrize("typed", ["name=a,b", "data.root=/x", "epochs=müll", "-m", "resume=/ä b"])
+def test_what_hydra_reads_or_is_no_text_stays_as_typed(typed):
+    assert as_typed(typed) == typed

@@ -22,7 +22,9 @@ from pleural.export import export
 from pleural.export.bundle import for_monai
 from pleural.export.card import card, evaluation_of
 from pleural.export.network import _parity, _patches, write_onnx
+from pleural.inference import Windows
 from pleural.io import nifti
+from pleural.model import UNet
 from pleural.prediction_folder import PredictionFolder
 from pleural.preprocess import ChestCT
 from pleural.run_folder import RunFolder
@@ -231,6 +233,20 @@ def test_other_networks_survive_as_well(model, tmp_path):
     assert 0 < parity.onnxruntime < parity.torch_bf16 / 10
 
 
+def test_free_sizes_are_more_than_one_multiple(tmp_path):
+    """The default's six levels halve 32 slices, the phantoms' patch, to one."""
+    torch.manual_seed(0)
+    net = UNet(3, [4] * 6, (1, 1, 1), [(-1, 1)], prior=0.5).eval()
+    size = (32, 32, 32)
+    preprocess = ChestCT((-1000, 1000), (6, 6, None), crop_to_body=True, margin_mm=10)
+    inferer = Windows(size, overlap=0.5, slab=32, slab_overlap=0.25)
+    path = tmp_path / "model.onnx"
+    write_onnx(Trained(net, preprocess, inferer, size, 0.5), path, {})
+    (image,) = onnx.load(path).graph.input
+    sizes = [size.dim_param for size in image.type.tensor_type.shape.dim[2:]]
+    assert sizes == ["32*n1", "32*n2", "32*n3"]
+
+
 def test_a_network_that_gives_no_numbers_leaves_no_file(tmp_path):
     path = write_run(tmp_path / "run")
     weights = {"weight": torch.full((1, 1, 1, 1, 1), torch.nan), "bias": torch.zeros(1)}
@@ -354,6 +370,6 @@ def test_on_a_real_scan_rounding_stays_far_below_that_of_bf16(exported, run_dir,
     trained = run.load()
     trained.net.eval()
     case = next(case for case in Plethora(plethora_root).cases() if case.name == "LUNG1-016")
-    patches = _patches(trained, io.read(case.image))
+    patches = _patches(trained, io.read(case.image), None)
     parity = _parity(trained.net, exported[1] / "model.onnx", patches)
     assert parity.onnxruntime < 1e-6 < 1e-5 < parity.torch_bf16

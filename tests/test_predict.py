@@ -318,6 +318,12 @@ def comparable(path):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in table(path)]
 
 
+@pytest.mark.parametrize("detection_ml", [-3, "ten", float("nan")])
+def test_a_threshold_that_is_no_volume_is_refused(phantoms, run, tmp_path, detection_ml):
+    with pytest.raises(InputError, match="detection_ml is a volume"):
+        predicted(phantoms[:1], run, tmp_path, detection_ml=detection_ml)
+
+
 def test_shards_are_disjoint_complete_and_end_in_one_folder(phantoms, run, tmp_path, capsys):
     cases = [replace(case, name=f"{case.name}_{i}") for i in range(2) for case in phantoms][:5]
     cases[3] = replace(cases[3], image=tmp_path / "gone.nii.gz", mask=None)
@@ -403,7 +409,7 @@ def test_what_later_studies_tell_of_an_earlier_one_is_noted(phantoms, tmp_path, 
     assert capsys.readouterr().out.count("(was there)") == 1
 
 
-@pytest.mark.parametrize(("shard", "shards"), [(None, 2), (2, 2), (-1, 2), (0, 0)])
+@pytest.mark.parametrize(("shard", "shards"), [(None, 2), (2, 2), (-1, 2), (0, 0), (1, 1)])
 def test_a_shard_that_is_none_is_refused(phantoms, run, tmp_path, shard, shards):
     with pytest.raises(InputError, match=r"task.shard is one of 0 to task.shards - 1"):
         predicted(phantoms, run, tmp_path, shard=shard, shards=shards)

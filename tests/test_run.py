@@ -99,6 +99,19 @@ def test_a_mistake_is_told_before_torch_is_imported(tmp_path):
     assert "torch" not in imported
 
 
+def test_what_is_misspelt_is_told_with_exit_code_2(tmp_path):
+    for slip, hint in (("model=unet4d", "did you mean model=unet3d?"), ("=3", "key=value")):
+        done = run(tmp_path, slip)
+        assert done.returncode == 2
+        assert hint in done.stderr
+
+
+def test_a_path_of_any_letters_is_looked_up(tmp_path):
+    done = run(tmp_path, "data=folder", f"data.root={tmp_path}/Füße & Ärzte (1)")
+    assert done.returncode == 2
+    assert "Füße & Ärzte (1): " in done.stderr
+
+
 def test_jobs_that_would_share_a_folder_are_refused(tmp_path):
     done = run(tmp_path, "-m", "task=audit", "data=folder", "data.root=A,B")
     assert done.returncode == 2

@@ -251,8 +251,34 @@ def test_minutes_end_a_training_and_its_schedule(phantoms, tmp_path):
 
 
 def test_a_training_without_an_end_is_refused():
-    with pytest.raises(InputError, match="never end"):
-        lightning(max_epochs=-1)()
+    for wrong in (-1, 0, "abc"):
+        with pytest.raises(InputError, match="epochs is a number of them, 1 or more"):
+            lightning(max_epochs=wrong)()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"max_time": 15}, "max_time is days:hours:minutes:seconds"),
+        ({"precision": "fp8"}, "trainer: .*fp8"),
+        ({"accelerator": "npu"}, "trainer: .*npu"),
+        ({"foo": 1}, "trainer: .*foo"),
+    ],
+)
+def test_a_trainer_that_cannot_be_made_says_why(wrong, told):
+    with pytest.raises(InputError, match=told):
+        lightning(**wrong)()
+
+
+@pytest.mark.parametrize("lr", ["fast", -1.0])
+def test_an_optimizer_that_cannot_be_made_says_why(phantoms, tmp_path, lr):
+    with pytest.raises(InputError, match="optimizer: "):
+        train(**settings(phantoms, tmp_path, optimizer=partial(torch.optim.AdamW, lr=lr)))
+
+
+def test_patience_is_a_number_of_validations(phantoms, tmp_path):
+    with pytest.raises(InputError, match="patience is 1 or more"):
+        train(**settings(phantoms, tmp_path, patience=0))
 
 
 def test_an_unvalidated_epoch_has_no_dice(phantoms, tmp_path):
@@ -344,6 +370,12 @@ def test_a_distrusted_mask_has_no_say_in_which_epoch_is_best(phantoms, tmp_path)
         of_good = [float(row[f"val_dice_{name}"]) for name in good]
         assert float(row["val_dice"]) == pytest.approx(sum(of_good) / len(of_good))
         assert f"val_dice_{poor}" in row
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5])
+def test_ema_decay_is_a_share(decay):
+    with pytest.raises(InputError, match="ema_decay is a share below 1"):
+        module(ema_decay=decay)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])

@@ -114,8 +114,8 @@ def _training(run: Run, about: Json) -> Iterator[str]:
     yield f"- {about['parameters'] / 1e6:.2f} million parameters, patches of {size} voxels"
     if "epochs" in record:
         yield (
-            f"- {record['epochs']} epochs ({record['patches']} patches) in "
-            f"{record['seconds']['train'] / 60:.0f} minutes, {record['precision']}, seed "
+            f"- {counted(record['epochs'], 'epoch')} ({record['patches']} patches) in "
+            f"{record['seconds']['train'] / 60:.1f} minutes, {record['precision']}, seed "
             f"{record['seed']}; epoch {record['best_epoch']} (counted from 0) was kept"
         )
     if companions := record.get("companions"):

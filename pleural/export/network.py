@@ -47,8 +47,9 @@ def write_onnx(trained: Trained, path: Path, about: dict[str, str]) -> Parity:
     """
     import onnx
 
-    patches = _patches(trained, chest(0, PHANTOM_ML).scan)
-    model = _as_onnx(trained.net, patches[:2], free_multiples(trained))
+    multiples = free_multiples(trained)
+    patches = _patches(trained, chest(0, PHANTOM_ML).scan, multiples)
+    model = _as_onnx(trained.net, patches[:2], multiples)
     onnx.helper.set_model_props(model, about)
     found: list[Parity] = []
 
@@ -61,9 +62,14 @@ def write_onnx(trained: Trained, path: Path, about: dict[str, str]) -> Parity:
     return found[0]
 
 
-def _patches(trained: Trained, scan: Volume) -> Tensor:
-    """Three windows of the prepared scan, from corner to corner: ``(3, 1, X, Y, Z)``."""
+def _patches(trained: Trained, scan: Volume, multiples: Sequence[int] | None) -> Tensor:
+    """Three windows of the prepared scan, from corner to corner: ``(3, 1, X, Y, Z)``.
+
+    Of free sizes torch sees an example, and takes one multiple alone for all that there may be.
+    """
     size = window_size(trained)
+    if multiples is not None:
+        size = [max(n, 2 * multiple) for n, multiple in zip(size, multiples, strict=True)]
     image = padded(trained.preprocess(scan).array, size, AIR)
     room = np.subtract(image.shape, size)
     starts = [np.round(share * room).astype(int) for share in (0, 0.5, 1)]
