@@ -22,7 +22,10 @@ from pleural.settings import dotted
 from pleural.sweep import quoted
 
 OVERRIDES, STARTED = ".hydra/overrides.yaml", ".hydra/hydra.yaml"  # Hydra writes them
-NAMES_MORE = re.compile(r"_target_|^-|^[+~]*hydra|\$\{[^}]*:")  # than what is in conf/
+# Overrides that name more than conf/ offers.
+NAMES_MORE = re.compile(
+    r"_target_|^-|^[+~]*hydra|\$\{[^}]*:"
+)  # overrides that name more than conf/ offers
 # Keys that take any text, so that what Hydra's grammar does not know in it is no mistake.
 PATHS = ("root", "path", "images", "masks", "run", "runs", "predictions", "against", "evaluation")
 FREE = ("name", "dir", "cache_dir", *PATHS)

@@ -29,9 +29,9 @@ class Draws(DistributedSampler):
     """Cases in random order, each once before any is drawn again.
 
     Companions come after the other cases, and all together as often as one of these. Where several
-    processes train, each takes its share of an epoch's draws. Of torch's kind for that, because
-    Lightning replaces any other; the number of processes is looked up when it is needed, as it is
-    not known before.
+    processes train, each takes its share of an epoch's draws. A ``DistributedSampler``, as
+    Lightning replaces any other; the number of processes is looked up late, because their group
+    does not exist yet when this is made.
     """
 
     def __init__(self, n_cases: int, n_draws: int, seed: int, n_companions: int = 0) -> None:
@@ -61,7 +61,7 @@ class Draws(DistributedSampler):
 
 
 def rank_and_size() -> tuple[int, int]:
-    """The number of this process among those that train, and how many they are."""
+    """Rank of this process among those that train, and the world size."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return 0, 1
     return torch.distributed.get_rank(), torch.distributed.get_world_size()

@@ -11,10 +11,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pleural.errors import InputError
 
-# In a target, where nobody knows what is right. So far below 0 that what is averaged or
-# interpolated from it and fluid beside it is below 0, too, and passes for no place known to be dry.
+# The target of voxels whose label is unknown. So far below 0 that, averaged or interpolated with
+# fluid beside it, it stays below 0, and is never taken for tissue known to be dry.
 UNKNOWN = -100.0
-NONE = -30.0  # a logit of which every loss takes it that no effusion was found
+SURELY_NONE = -30.0  # a logit that every loss takes for no effusion found
 
 
 class DiceBCE(nn.Module):
@@ -104,4 +104,4 @@ class KnownOnly(nn.Module):
 def known(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The two, with no effusion found and none there where the target is unknown."""
     unknown = target < 0
-    return logits.masked_fill(unknown, NONE), target.masked_fill(unknown, 0.0)
+    return logits.masked_fill(unknown, SURELY_NONE), target.masked_fill(unknown, 0.0)

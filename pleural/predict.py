@@ -59,8 +59,8 @@ def predict(
         shard: which share of the cases to predict, 0 to ``shards - 1``; together they are all of
             them, and no case is in two. The shard that is done last writes the tables over all.
         shards: how many there are; 1 predicts all.
-        run_dir: gets everything (see :class:`PredictionFolder`)...
-        shared_dir: ... of all cases; of shards, this folder does.
+        run_dir: gets everything (see :class:`PredictionFolder`) where one process predicts all.
+        shared_dir: gets everything where there are shards.
         debug: a study that fails ends it all, with a traceback.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What was asked for, in one number: by it a finished run and its own configuration are known."""
+"""A digest of what was asked for, which tells whether a finished run is of this configuration."""
 
 from __future__ import annotations
 

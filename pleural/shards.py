@@ -16,7 +16,9 @@ LISTS = ("left_out", "failed")  # of a record: cases
 
 
 def share(cases: Sequence[Case], shard: int | None, shards: int) -> Sequence[Case]:
-    """Every so many of them, so that shards have large and small, old and new studies alike.
+    """Every ``shards``-th case, from number ``shard`` on.
+
+    So shards have large and small, old and new studies alike.
 
     Raises:
         InputError: there is no such shard.

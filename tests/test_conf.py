@@ -203,3 +203,13 @@ def test_gradients_in_bf16_agree_with_fp32(tmp_path, option, patch):
             continue  # a norm behind it takes its scale away: what is left is rounding
         cosine = torch.cosine_similarity(gradient.ravel(), rounded[name].ravel(), dim=0)
         assert cosine > 0.9, f"{name}: {cosine:.3f}"
+
+
+def test_augmentations_have_the_numbers_by_which_the_ablation_changes_them():
+    """`augmentation.transforms.3.prob=0` in benchmarks/accuracy/ablation.py, and in its ledgers."""
+    transforms = OmegaConf.load(CONF / "augmentation" / "effusions.yaml").transforms
+    names = ["Consolidation", "Effusion", "OtherFluid", "Hypodensity", "Cyst"]
+    ours = [f"pleural.augmentation.Rand{name}" for name in names]
+    assert [one._target_ for one in transforms[:5]] == ours
+    later = [transforms[number]._target_ for number in (6, 7)]
+    assert later == ["pleural.augmentation.RandAffine", "pleural.augmentation.RandEnhancement"]

@@ -21,7 +21,7 @@ from pleural.prepared import Sample
 
 # By eye, on scans with real ones.
 LEVEL_SHARE = 0.3  # have a level surface
-HIGHER_MM = (25.0, 60.0)  # than their depth is how far they climb
+HIGHER_MM = (25.0, 60.0)  # how far fluid climbs above its own depth
 THINNING = (0.3, 1.2)  # power of the height: the smaller, the blunter the upper end
 UNEVEN = 0.25  # standard deviation of the depth along the wall
 UNEVEN_VOXELS = (12, 8)
@@ -33,7 +33,7 @@ COMPRESSED_HU = (-250.0, 80.0)
 DEEP_MM = 40.0  # fluid as deep as this compresses twice as much of a lung
 MOTTLED_MM = 15.0
 EDGE_MM = 1.0
-KNOWN_SHARE = 0.5  # of a voxel; what else is in it, nobody knows
+KNOWN_SHARE = 0.5  # least share of fluid with which a voxel of unknown label becomes known
 BLURRED = (0.1, 1.0)  # share of the compressed lung's width over which it gives way to air
 
 

@@ -25,7 +25,7 @@ ORGAN_HU = (10.0, 250.0)  # organs and muscle, with contrast medium or without
 CELL_MM = 8.0  # what is at least three of these thick is an organ, or a large muscle
 BLOOD_ABOVE_HU = 140.0  # with contrast medium
 ALIKE_HU = 30.0  # as far as the density of one organ varies from cell to cell
-DARKER_HU = 40.0  # than its organ a voxel is another tissue's
+DARKER_HU = 40.0  # a voxel this much darker than its organ is of another tissue
 NEIGHBOURS = ((3, 3, 1), 1, (1, 1, 0))  # in plane: size, stride and padding of a pool
 
 

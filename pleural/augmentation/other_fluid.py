@@ -16,7 +16,7 @@ ROOM_HU = (-200.0, 250.0)  # fat and organs; no dense bone, nor what is full of 
 CLEAR_MM = 8.0  # from lung and effusion, at least: fat there may border on fluid
 DIAPHRAGM_MM = 3.0  # the least between lung and what lies below it
 GAS_HU = -980.0
-FILLED = (0.2, 0.9)  # with fluid, of a stomach's height
+FILLED = (0.2, 0.9)  # level of the fluid, as a share of a stomach's height
 
 
 class RandOtherFluid(RandTissue):

@@ -27,12 +27,12 @@ MEDIAN_DIFFERENCE = 0.563  # of noise of standard deviation 1 from the mean of 3
 
 
 def value(hu: float, window_hu: Sequence[float]) -> float:
-    """Of ``hu`` in an image whose -1 and 1 stand for the ends of ``window_hu``."""
+    """The image value of ``hu``, where -1 and 1 are the ends of ``window_hu``."""
     return difference(hu - window_hu[0], window_hu) - 1
 
 
 def difference(hu: float, window_hu: Sequence[float]) -> float:
-    """Between two values of such an image that lie ``hu`` apart."""
+    """The difference of image values that is one of ``hu``."""
     low, high = window_hu
     return hu * 2 / (high - low)
 

@@ -26,7 +26,8 @@ class Table:
     Fields are separated by commas, semicolons or tabs; the file is UTF-8, with or without BOM. Rows
     without any text and columns of other names are passed over.
 
-    - ``image``: a NIfTI file, or the folder in which the slices of one DICOM series lie.
+    - ``image``: a NIfTI file, or the folder in which the slices of one DICOM series lie; or a
+      ``.zip`` of either.
     - ``mask``: a NIfTI file; empty for an unlabelled case, which is not a negative one.
     - ``patient``: rows of one patient stay together in a split; empty: the name of the case.
     - ``name`` (the column may be missing): needed where two images are called the same.
@@ -43,8 +44,8 @@ class Table:
         scans/a1.nii.gz,masks/a1.nii.gz,A
         scans/a2,,A
 
-        NIfTI files, or for an image the folder of one DICOM series; a scan without a mask is
-        unlabelled. A column "name" tells images apart that are called the same.
+        NIfTI files, or for an image the folder of one DICOM series, or a .zip of either; a scan
+        without a mask is unlabelled. A column "name" tells images apart that are called the same.
     """)
 
     path: str | Path

@@ -26,7 +26,7 @@ NEEDED = ("onnx", "onnxruntime", "onnxscript")
 def export(
     run: str | Path, evaluation: str | Path | None, data_licence: str | None, run_dir: str | Path
 ) -> float:
-    """Write the files that the head of this module names, and check ONNX against torch.
+    """Write the files that :mod:`pleural.export` lists, and check ONNX against torch.
 
     Args:
         run: one run folder.

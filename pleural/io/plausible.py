@@ -31,7 +31,7 @@ def check_size(path: str | Path, shape: Sequence[int]) -> None:
 
 
 def check_spacing(path: str | Path, what: str, spacing_mm: Iterable[float]) -> None:
-    """``what``: is so many mm apart.
+    """``what`` names in the message what is so many mm apart.
 
     Raises:
         InputError: one of them lies outside ``SPACING_RANGE_MM``.
