@@ -21,14 +21,15 @@ from pleural.clock import Clock
 from pleural.data.case import Case
 from pleural.data.split import Split
 from pleural.dataset import Patches
-from pleural.errors import InputError, first_line, missing_package
+from pleural.errors import InputError
 from pleural.faults import what_happened
-from pleural.hardware import keep_freed_memory, wrong_gradients
+from pleural.hardware import keep_freed_memory
 from pleural.history import History
 from pleural.interrupt import Interrupt
 from pleural.judgement import Score, described, judge, mean_dice, summary
-from pleural.loop import Training, halved_size
+from pleural.loop import Training
 from pleural.parts import shares
+from pleural.preflight import check, check_choosing, validation_chooses
 from pleural.prepared import Sample
 from pleural.run_folder import RunFolder
 from pleural.segmenter import Segmenter
@@ -91,15 +92,15 @@ def train(
     keep_freed_memory()
     sure = shares(sure_inside)
     run, clock = RunFolder(run_dir), Clock()
-    parts = split(data.cases())
+    subsets = split(data.cases())
     tell = rank_zero_only(print)
-    tell(parts)
-    earlier = _earlier(run, settings, parts)
+    tell(subsets)
+    earlier = _earlier(run, settings, subsets)
     if earlier.get("finished"):
         tell(f"finished before, with the same settings and cases: {run.path}")
         return math.nan if earlier["dice"] is None else float(earlier["dice"])
-    chooses = _chooses(parts, keep)  # by validation: the epoch that is kept
-    if keep == "best" and parts.validation and not chooses:
+    chooses = validation_chooses(subsets, keep)  # by validation: the epoch that is kept
+    if keep == "best" and subsets.validation and not chooses:
         tell("no trusted mask validates, so no epoch can be called best: the last is kept")
     module = Training(
         model,
@@ -111,21 +112,21 @@ def train(
         coarse_until,
         ema_decay,
         bad_loss,
-        distrusted=[case.name for case in parts.distrusted],
+        distrusted=[case.name for case in subsets.distrusted],
     )
-    history = History(run, parts, chooses)
+    history = History(run, subsets, chooses)
     interrupt = Interrupt()
     callbacks = [interrupt, *_callbacks(run, history, patience)]
     fitter = trainer(callbacks=callbacks, logger=logger, default_root_dir=run.path)
-    _check(fitter, module, dataset, chooses)
+    check(fitter, module, dataset, chooses)
     beside: list[Case] = [] if companions is None else companions.cases()
     batches, volumes = dataset.loaders(
-        parts.training, parts.validation, preprocess, augmentation, beside
+        subsets.training, subsets.validation, preprocess, augmentation, beside
     )
     if chooses:
-        _check_choosing(parts.choosing)
+        check_choosing(subsets.choosing)
     about = {"versions": versions(), "seed": seed, "settings": settings}
-    cases = {"split": described(parts), "companions": [case.name for case in beside]}
+    cases = {"split": described(subsets), "companions": [case.name for case in beside]}
     record = {**about, "finished": False, **cases}
     rank_zero_only(run.save_record)(record)
     clock.lap("prepare")
@@ -136,7 +137,7 @@ def train(
     if not fitter.is_global_zero:  # one process judges and writes
         return math.nan
     trained = Trained(model, preprocess, inference, dataset.patch_size, threshold, sure)
-    scores, outcome = _judged(run, trained, fitter, parts.validation)
+    scores, outcome = _judged(run, trained, fitter, subsets.validation)
     clock.lap("judge")
     kept, n_epochs = "best" if chooses else "last", len(history.rows)
     ended = {"finished": finished, "kept": kept, "epochs": n_epochs, "seconds": clock.seconds}
@@ -148,7 +149,7 @@ def train(
     return mean_dice(scores)
 
 
-def _earlier(run: RunFolder, settings: str, parts: Split) -> dict[str, Any]:
+def _earlier(run: RunFolder, settings: str, subsets: Split) -> dict[str, Any]:
     """The record of what was begun in the folder; empty where nothing was kept there.
 
     Raises:
@@ -159,7 +160,7 @@ def _earlier(run: RunFolder, settings: str, parts: Split) -> dict[str, Any]:
         return {}
     for key, asked, what in (
         ("settings", settings, "with other settings"),
-        ("split", described(parts), "on other cases"),
+        ("split", described(subsets), "on other cases"),
     ):
         if record.get(key) != asked:
             raise InputError(
@@ -167,21 +168,6 @@ def _earlier(run: RunFolder, settings: str, parts: Split) -> dict[str, Any]:
                 "data and fold; else name another folder"
             )
     return record
-
-
-def _chooses(parts: Split, keep: str) -> bool:
-    if keep not in ("best", "last"):
-        raise InputError(f"keep is best or last; got {keep!r}")
-    return keep == "best" and bool(parts.choosing)
-
-
-def _check_choosing(cases: Sequence[Case]) -> None:
-    if not any(case.volume_ml > 0 for case in cases):
-        names = ", ".join(case.name for case in cases)
-        raise InputError(
-            f"no trusted validation case has effusion ({names}), so no epoch would be best: "
-            "choose another fold, name the cases in split.validation, or keep=last"
-        )
 
 
 def _callbacks(run: RunFolder, history: History, patience: int | None) -> list[Callback]:
@@ -195,46 +181,6 @@ def _callbacks(run: RunFolder, history: History, patience: int | None) -> list[C
         tell = rank_zero_only(print)
         tell(f"patience={patience} ends nothing: no validation chooses the epoch here")
     return callbacks
-
-
-def _check(trainer: Trainer, module: Training, dataset: Patches, chooses: bool) -> None:
-    """Before minutes are spent: what was asked for fits together, and the network learns of it."""
-    if module.bad_loss == "skip" and trainer.world_size > 1:
-        raise InputError("bad_loss=skip is for one process: others would wait for its gradients")
-    if not chooses and hasattr(module.schedule, "observe"):
-        raise InputError(
-            "this scheduler waits for validations, and none chooses the epoch here: another "
-            "scheduler, or keep=best and a fold that validates"
-        )
-    every, n_epochs = trainer.check_val_every_n_epoch or 1, trainer.max_epochs
-    if chooses and n_epochs is not None and 0 <= n_epochs < every:
-        raise InputError(
-            f"of {n_epochs} epochs, validated every {every}, none would be: lower "
-            "trainer.check_val_every_n_epoch"
-        )
-    _check_size(trainer, module.net, dataset.patch_size)
-    if module.coarse_until > 0:
-        _check_size(trainer, module.net, halved_size(dataset.patch_size))
-
-
-def _check_size(trainer: Trainer, net: nn.Module, patch_size: Sequence[int]) -> None:
-    try:
-        wrong = wrong_gradients(net, patch_size)
-    except ImportError as error:
-        raise missing_package(error) from error
-    except (RuntimeError, ValueError) as error:
-        raise InputError(
-            f"the model cannot take patches of {[*patch_size]} ({first_line(error)}): "
-            "each size must be divisible by all of its strides, and large enough for them; with "
-            "coarse_until=0 patches are not halved"
-        ) from error
-    on_cpu_in_bf16 = trainer.strategy.root_device.type == "cpu" and "bf16" in str(trainer.precision)
-    if wrong and on_cpu_in_bf16:
-        raise InputError(
-            f"patches of {[*patch_size]} leave {len(wrong)} convolutions ({wrong[0]}, ...) a first "
-            "size of 2, where this processor's bf16 gradients are wrong: choose a larger "
-            "patch_size along X, trainer.precision=32-true, or coarse_until=0 to halve no patches"
-        )
 
 
 def _judged(

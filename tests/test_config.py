@@ -8,8 +8,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from pleural.command import as_typed, suggestions
-from pleural.config import Place, build_task
+from pleural.config import build_task
 from pleural.errors import InputError, missing_package, root_cause
+from pleural.place import Place
 from tests.conftest import ROOT
 
 

@@ -50,10 +50,11 @@ LAYERS = [
     ["prepared", "trainer", "interrupt", "sweep", "history", "held_out"],
     ["dataset", "segmenter", "augmentation"],
     ["judgement", "loop", "predictions", "faults", "shards"],
-    ["train", "predict", "evaluate", "audit", "report", "export", "search"],
+    ["preflight"],
+    ["place", "train", "predict", "evaluate", "audit", "report", "export", "search"],
     ["config", "command"],
 ]
-KNOW_HYDRA = {"command", "config", "settings", "sweep", "trained"}
+KNOW_HYDRA = {"command", "config", "place", "settings", "sweep", "trained"}
 
 
 def modules():
