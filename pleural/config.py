@@ -17,7 +17,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from pleural.errors import InputError, missing_package, one_line, root_cause
+from pleural.errors import InputError, as_input_error, one_line
 from pleural.io.whole import read_json, write_text
 from pleural.place import another_training, spared
 from pleural.settings import digest
@@ -47,12 +47,7 @@ def build_task(config: DictConfig) -> Any:
     try:
         return instantiate(config.task, _convert_="all")
     except InstantiationException as error:
-        cause = root_cause(error)
-        if isinstance(cause, InputError):
-            raise cause from None
-        if isinstance(cause, ImportError):
-            raise missing_package(cause) from error
-        raise InputError(one_line(error)) from error
+        raise as_input_error(error, one_line(error)) from error
 
 
 def of_job(config: DictConfig, script: Path) -> float:

@@ -43,6 +43,17 @@ def root_cause(error: BaseException) -> BaseException:
     return error
 
 
+def as_input_error(error: Exception, otherwise: str) -> InputError:
+    """What a framework wrapped, as an error of ours.
+
+    ``otherwise`` is told where the cause is no ``InputError`` and no missing package.
+    """
+    cause = root_cause(error)
+    if isinstance(cause, InputError):
+        return cause
+    return missing_package(cause) if isinstance(cause, ImportError) else InputError(otherwise)
+
+
 def said(error: BaseException) -> str:
     """Its message, without the trace that comes with it from a worker process of torch's.
 

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from yaml import YAMLError
 
-from pleural.errors import InputError, missing_package, one_line, root_cause
+from pleural.errors import InputError, as_input_error, one_line, root_cause
 from pleural.parts import Shares, shares
 from pleural.run_folder import CONFIG, RunFolder
 from pleural.settings import digest
@@ -88,14 +88,11 @@ class Run:
                 sure_inside=shares(config["sure_inside"]),
             )
         except BUILD_ERRORS as error:
-            cause = root_cause(error)
-            if isinstance(cause, InputError):
-                raise cause from None
-            if isinstance(cause, ImportError):
-                raise missing_package(cause) from error
-            raise InputError(
+            told = brief(one_line(root_cause(error)), 200)
+            raise as_input_error(
+                error,
                 f"{self.path}: its configuration does not build what its weights belong to "
-                f"({brief(one_line(cause), 200)}): copy the folder anew, or train again"
+                f"({told}): copy the folder anew, or train again",
             ) from error
 
     def config(self) -> dict[str, Any]:
