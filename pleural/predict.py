@@ -18,7 +18,7 @@ from pleural.io.whole import write_whole
 from pleural.measure import Measurement, measure
 from pleural.prediction_folder import PredictionFolder
 from pleural.segmenter import CERTAIN, Segmenter
-from pleural.shards import digest_of, gathered, part, share
+from pleural.shards import digest_of, gathered, share, suffix
 from pleural.statistics import check_detection
 from pleural.trained import Run, runs_in
 from pleural.versions import versions
@@ -75,7 +75,7 @@ def predict(
     every_case = data.cases()
     cases = share(every_case, shard, shards)
     place = Path(run_dir if shards == 1 else shared_dir).absolute()
-    folder = PredictionFolder(place, part(shard, shards))
+    folder = PredictionFolder(place, suffix(shard, shards))
     # What tells a patient from a namesake may lie in another shard.
     exposures = [Exposure.of(run, every_case) for run in runs_in(runs)]
     asked = {

@@ -23,15 +23,15 @@ class PredictionFolder:
     ``predict.json``                what was asked for, and which cases were left out
 
     Args:
-        part: of a shard of the studies, what the names of its own tables and record end with.
+        suffix: of a shard of the studies, what the names of its own tables and record end with.
     """
 
-    def __init__(self, path: str | Path, part: str = "") -> None:
+    def __init__(self, path: str | Path, suffix: str = "") -> None:
         self.path = Path(path).expanduser()
         self.masks = self.path / "masks"
-        self.cases = self.path / f"cases{part}.csv"
-        self.failures = self.path / f"failures{part}.csv"
-        self.record = self.path / f"predict{part}.json"
+        self.cases = self.path / f"cases{suffix}.csv"
+        self.failures = self.path / f"failures{suffix}.csv"
+        self.record = self.path / f"predict{suffix}.json"
 
     def mask(self, name: str) -> Path:
         return self.masks / f"{name}.nii.gz"

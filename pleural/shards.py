@@ -37,7 +37,7 @@ def digest_of(cases: Sequence[Case]) -> str:
     return sha256("\n".join(case.name for case in cases).encode()).hexdigest()
 
 
-def part(shard: int | None, shards: int) -> str:
+def suffix(shard: int | None, shards: int) -> str:
     """What the names of a shard's own tables end with; nothing where one does it all."""
     return "" if shards == 1 else f"_{shard}_of_{shards}"
 
@@ -45,7 +45,7 @@ def part(shard: int | None, shards: int) -> str:
 def gathered(place: Path, cases: Sequence[Case], shards: int) -> str:
     """Write tables and record over all shards, once each is done; what to tell of it."""
     whole = PredictionFolder(place)
-    own = [PredictionFolder(place, part(shard, shards)) for shard in range(shards)]
+    own = [PredictionFolder(place, suffix(shard, shards)) for shard in range(shards)]
     records = [folder.load_record() for folder in own]
     ways = [record and _way(record) for record in records]
     first = next((way for way in ways if way), None)

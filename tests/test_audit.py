@@ -4,7 +4,7 @@ import csv
 import json
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from pleural.data.plethora import Plethora
 from pleural.errors import Findings
 from pleural.io import nifti
 from pleural.volume import Volume
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Source
 
 SPACING_MM = (4, 4, 6)
 
@@ -409,16 +409,6 @@ def test_without_a_suspicion_the_fullest_slice_is_shown(tmp_path, limits, sound)
     assert right < np.asarray(axes.images[0].get_array()).shape[1] / 2  # the effusion's side
 
 
-@dataclass
-class Listed:
-    """A source of given cases."""
-
-    given: list[Case]
-
-    def cases(self) -> list[Case]:
-        return self.given
-
-
 @pytest.fixture
 def mixed(tmp_path, sound) -> list[Case]:
     """A sound case and its copy, a flipped mask, a damaged image; two are of one patient."""
@@ -440,7 +430,7 @@ def test_an_audit_ranks_tells_and_shows(tmp_path, mixed, capsys):
     run = tmp_path / "run"
     task = shipped(tmp_path)
     assert task.func is audit
-    assert task(data=Listed(mixed)) == 4
+    assert task(data=Source(mixed)) == 4
     out = capsys.readouterr().out
     assert [f"[{n}/4] {case.name}" in out for n, case in enumerate(mixed, start=1)] == [True] * 4
     assert "4 of 4 cases are suspicious" in out
@@ -475,7 +465,7 @@ def test_one_patient_twice_is_no_suspicion(tmp_path, limits, sound, capsys):
     first = written(tmp_path, scan, mask)
     grainier = scan.with_array(scan.array + 1)
     second = written(tmp_path / "later", grainier, mask, name="A2")
-    assert shipped(tmp_path)(data=Listed([first, second])) == 0
+    assert shipped(tmp_path)(data=Source([first, second])) == 0
     assert "0 of 2 cases are suspicious" in capsys.readouterr().out
     page = (tmp_path / "run" / "audit.md").read_text(encoding="utf-8")
     assert "- **0.0** its patient has more cases (A2)" in page
@@ -490,11 +480,11 @@ def test_a_check_that_fails_does_not_end_the_audit(tmp_path, sound, monkeypatch,
     (tmp_path / "run" / "pictures" / "07_A1.png").touch()  # another audit's of the same name
     monkeypatch.setattr("pleural.audit.task.inspect", fails)
     case = written(tmp_path, *sound)
-    assert shipped(tmp_path)(data=Listed([case])) == 1
+    assert shipped(tmp_path)(data=Source([case])) == 1
     assert "[1/1] A1  score 8.0: the check failed (too large)" in capsys.readouterr().out
     assert not list((tmp_path / "run" / "pictures").iterdir())
     with pytest.raises(MemoryError):
-        shipped(tmp_path, "debug=true")(data=Listed([case]))
+        shipped(tmp_path, "debug=true")(data=Source([case]))
 
 
 def test_a_source_that_finds_no_cases_ends_the_audit(tmp_path):

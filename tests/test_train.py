@@ -28,16 +28,9 @@ from pleural.segmenter import Segmenter
 from pleural.train import train
 from pleural.trained import Trained
 from pleural.trainer import trainer
+from tests.conftest import Source
 
 PATCH = (48, 32, 16)
-
-
-class Source:
-    def __init__(self, cases):
-        self._cases = cases
-
-    def cases(self):
-        return self._cases
 
 
 def settings(cases, run_dir, **changes):
