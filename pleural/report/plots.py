@@ -25,7 +25,7 @@ MOST_CASES = 12  # with a curve of their own
 LAYOUT = {
     "template": "simple_white",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#2b2f36"},
-    "margin": {"l": 60, "t": 20, "b": 55},
+    "margin": {"l": 60, "t": 70, "b": 55},
     "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     "hoverlabel": {"align": "left"},
 }
