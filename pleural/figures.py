@@ -16,6 +16,8 @@ from pleural.volume import Volume
 
 MODEL_COLOUR = "#d95f02"
 REFERENCE_COLOUR = "#1b9e77"
+TRAINING_COLOUR = "#7570b3"
+READER_COLOURS = (TRAINING_COLOUR, "#e7298a", "#66a61e", "#e6ab02")  # in turn
 SOFT_TISSUE_HU = (-160, 240)
 N_PREVIEW = 6
 VIEW_MARGIN_MM = 5.0
@@ -38,7 +40,7 @@ def dice_curve(rows: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Fig
     figure = Figure(figsize=(7, 4.2), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for column, label, colour in (
-        ("train_dice", "training patches (soft Dice)", "#7570b3"),
+        ("train_dice", "training patches (soft Dice)", TRAINING_COLOUR),
         ("val_dice", "validation scans (mean Dice)", MODEL_COLOUR),
     ):
         points = [(row["epoch"], row[column]) for row in rows if row.get(column) is not None]

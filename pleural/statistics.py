@@ -19,6 +19,7 @@ from pleural.errors import InputError
 from pleural.words import counted
 
 FEW_PATIENTS = 20
+TOO_FEW = "too few to tell small differences from chance"
 BANDS_ML = (50, 200, 500)
 SIDES = (0.025, 0.975)  # of every interval: 95 % lie between
 LIMIT_SDS = 1.96
@@ -198,7 +199,7 @@ def few(n: int) -> str | None:
     """
     if n >= FEW_PATIENTS:
         return None
-    return f"n = {counted(n, 'patient')}: too few to tell small differences from chance"
+    return f"n = {counted(n, 'patient')}: {TOO_FEW}"
 
 
 def detected(volume_ml: float, detection_ml: float) -> bool:

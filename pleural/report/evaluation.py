@@ -12,6 +12,7 @@ from pleural.report import case_table, plots, stills
 from pleural.report.case_table import Column
 from pleural.report.page import DICE, Chart, Page, Study, Table
 from pleural.report.slices import PREDICTION, REFERENCE
+from pleural.statistics import TOO_FEW
 from pleural.summary_text import shown
 from pleural.words import counted, listed
 
@@ -71,7 +72,7 @@ def _words(model: Row, rows: Sequence[Row]) -> Iterator[str]:
         found = n_positive - len(missed)
         yield f"The model found {found} of {counted(n_positive, 'effusion')}."
         dice = model["mean"]["dice"]
-        few = ": too few to tell small differences from chance" if model["warning"] else ""
+        few = f": {TOO_FEW}" if model["warning"] else ""
         yield f"Mean Dice {shown(dice, 2)} over {counted(dice['n'], 'patient')}{few}."
         yield DICE
         error = model["mean"]["absolute_volume_error_ml"]

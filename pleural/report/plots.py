@@ -13,13 +13,12 @@ import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from pleural.figures import MODEL_COLOUR, REFERENCE_COLOUR
+from pleural.figures import MODEL_COLOUR, READER_COLOURS, REFERENCE_COLOUR, TRAINING_COLOUR
 from pleural.summary_text import shown
 
 Row = Mapping[str, Any]
 MARGIN_SHARE = 0.25
-TRAINING_COLOUR = "#7570b3"
-OTHER_COLOURS = (TRAINING_COLOUR, REFERENCE_COLOUR, "#e7298a", "#66a61e", "#e6ab02")
+OTHER_COLOURS = (READER_COLOURS[0], REFERENCE_COLOUR, *READER_COLOURS[1:])
 GREY, DARK = "#8a8f98", "#4a5568"
 MOST_CASES = 12  # with a curve of their own
 LAYOUT = {

@@ -13,7 +13,7 @@ from pleural.report import case_table, plots
 from pleural.report.overlay import data_url
 from pleural.report.page import DICE, Chart, Page, Table, left_out
 from pleural.run_folder import CONFIG, RunFolder, validation_chose
-from pleural.statistics import few, mean
+from pleural.statistics import TOO_FEW, few, mean
 from pleural.summary_text import shown
 from pleural.words import counted, listed
 
@@ -74,7 +74,7 @@ def _words(
     yield f"{learned} and was judged on {_scans(split['validation'])}."
     positive = [row for row in cases if row["dice"] is not None]
     dice = mean([row["dice"] for row in positive], [row["patient"] for row in positive], (0, 1))
-    few_patients = ": too few to tell small differences from chance" if few(dice.n) else ""
+    few_patients = f": {TOO_FEW}" if few(dice.n) else ""
     yield (
         f"Mean Dice {shown(asdict(dice), 2)} over {counted(dice.n, 'patient')} with effusion"
         f"{few_patients}."

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pleural.figures import MODEL_COLOUR, REFERENCE_COLOUR, SOFT_TISSUE_HU
+from pleural.figures import MODEL_COLOUR, READER_COLOURS, REFERENCE_COLOUR, SOFT_TISSUE_HU
 from pleural.report.slices import PREDICTION, REFERENCE, THICK_MM, Slices, outlines
 from pleural.volume import Volume
 
@@ -22,7 +22,6 @@ WINDOWS_HU = {  # customary ones for the chest, and one wide enough for lung, fl
 }
 KEPT_HU = (-1024, 1023)
 STEP_HU = 2  # finer than a screen shows: 200 greys in the narrowest window
-OTHERS = ("#7570b3", "#e7298a", "#66a61e", "#e6ab02")  # further readers, in turn
 
 
 def reduced(width_px: int) -> str:
@@ -73,7 +72,7 @@ def _colours(slices: Slices) -> dict[str, str]:
     """The model's mask and the reference first, then the readers'."""
     own = {PREDICTION: MODEL_COLOUR, REFERENCE: REFERENCE_COLOUR}
     others = [who for who in slices.masks if who not in own]
-    own |= {who: OTHERS[number % len(OTHERS)] for number, who in enumerate(others)}
+    own |= {who: READER_COLOURS[number % len(READER_COLOURS)] for number, who in enumerate(others)}
     return {who: colour for who, colour in own.items() if who in slices.masks}
 
 
