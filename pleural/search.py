@@ -18,6 +18,7 @@ from pleural.chance import seed_of
 from pleural.errors import InputError, missing_package
 from pleural.io.whole import read_json, write_table, write_text
 from pleural.sweep import quoted
+from pleural.words import counted
 
 RUN = Path(__file__).parents[1] / "run.py"
 NOT_SHARED = re.compile(r"(task|name|fold|run_dir|debug|hydra)\b")  # of what was typed
@@ -231,8 +232,8 @@ def _tell(study: Any, folder: Path, groups: Iterable[str]) -> None:
         about = (
             "# @package _global_\n"
             f"# Trial {best.number} of {len(rows)} of a search: mean Dice {best.value:.4f} over "
-            f"{len(best.intermediate_values)} folds, of\n# which validation chose the epochs: to "
-            "be measured again on others.\n"
+            f"{counted(len(best.intermediate_values), 'fold')}, of\n# which validation chose the "
+            "epochs: to be measured again on others.\n"
         )
         if shared := study.user_attrs[SHARED]:
             about += f"# All trials shared, and so are to be given with it: {' '.join(shared)}\n"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pleural.audit.inspection import Inspection
-from pleural.audit.suspicions import Place, Suspicion
+from pleural.audit.suspicions import Suspicion, Voxel
 from pleural.figures import SOFT_TISSUE_HU, as_seen, body_view
 
 CONTOUR_COLOUR, ARROW_COLOUR = "#ffd92f", "#66c2ff"
@@ -91,7 +91,7 @@ def _draw_slice(axes: Axes, seen: Inspection, view: tuple[slice, slice, int]) ->
     axes.spines[:].set_visible(False)
 
 
-def _point(axes: Axes, place: Place, view: tuple[slice, slice]) -> None:
+def _point(axes: Axes, place: Voxel, view: tuple[slice, slice]) -> None:
     """An arrow to a voxel, from the side of the picture's middle."""
     column, row = view[0].stop - 1 - place[0], view[1].stop - 1 - place[1]
     upwards = row < (view[1].stop - view[1].start) / 2

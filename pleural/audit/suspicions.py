@@ -41,7 +41,7 @@ EDGES = (
 TOUCHING = np.ones((3, 3, 3))  # parts that meet in a corner are one
 
 
-Place = tuple[int, int, int]
+Voxel = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Suspicion:
 
     weight: float
     sentence: str
-    place: Place | None = None
+    place: Voxel | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +66,14 @@ class Region:
         box = box_around(mask, [math.ceil(AROUND_MM / mm) for mm in scan.spacing_mm])
         return cls(scan.cropped(box), mask[box], scan.affine)
 
-    def place(self, marks: np.ndarray) -> Place:
+    def place(self, marks: np.ndarray) -> Voxel:
         """Amid those of ``marks`` that lie in the slice with most of them."""
         z = int(marks.sum(axis=(0, 1)).argmax())
         inside = np.argwhere(marks[..., z])
         off_centre = np.linalg.norm(inside - inside.mean(axis=0), axis=1)
         return self.in_scan((*inside[off_centre.argmin()], z))
 
-    def in_scan(self, voxel: Sequence[int]) -> Place:
+    def in_scan(self, voxel: Sequence[int]) -> Voxel:
         """A voxel of the region as a voxel of the whole scan."""
         x, y, z = (np.linalg.inv(self.whole) @ self.scan.affine @ [*voxel, 1])[:3].round()
         return int(x), int(y), int(z)
