@@ -183,7 +183,7 @@ def summary(dice: np.ndarray, predicted_ml: np.ndarray, reference_ml: np.ndarray
     """Each argument: seeds, scans."""
     patients = [str(scan) for scan in range(dice.shape[1])]
     error = float(np.median(np.abs(predicted_ml / reference_ml - 1)))
-    return Summary(mean(dice.mean(axis=0), patients), dice.mean(axis=1), error)
+    return Summary(mean(dice.mean(axis=0), patients, bounds=(0, 1)), dice.mean(axis=1), error)
 
 
 def budget_of(records: Sequence[dict[str, Any]]) -> str:
