@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,18 @@ from pleural.sweep import quoted
 
 OVERRIDES, STARTED = ".hydra/overrides.yaml", ".hydra/hydra.yaml"  # Hydra writes them
 # Overrides that name more than conf/ offers.
-NAMES_MORE = re.compile(
-    r"_target_|^-|^[+~]*hydra|\$\{[^}]*:"
-)  # overrides that name more than conf/ offers
+NAMES_MORE = re.compile(r"_target_|^-|^[+~]*hydra|\$\{[^}]*:")
 # Keys that take any text, so that what Hydra's grammar does not know in it is no mistake.
 PATHS = ("root", "path", "images", "masks", "run", "runs", "predictions", "against", "evaluation")
 FREE = ("name", "dir", "cache_dir", *PATHS)
+INDEX = re.compile(r"\.\d+(?:\.|$)")
+SEVERAL = re.compile(r"^(\[|\{|choice\(|range\(|glob\()")  # values that hold more than one text
 OPTION = re.compile(r"[\w-]+")  # no path out of conf/
+# Options of Hydra's that take the next word.
+TAKES_A_WORD = {
+    *("--cfg", "-c", "--package", "-p", "--info", "-i"),
+    *("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"),
+}
 
 
 def resumed(arguments: Sequence[str], conf: Path) -> list[str]:
@@ -76,13 +82,16 @@ def resumed(arguments: Sequence[str], conf: Path) -> list[str]:
 def as_typed(argument: str) -> str:
     """An override, its text in quotes where Hydra would take it for a mistake.
 
-    >>> as_typed("name=müll"), as_typed("fold=0,1"), as_typed("epochs=müll")
-    ("name='müll'", 'fold=0,1', 'epochs=müll')
+    Commas part the values of a sweep, as ever.
+
+    >>> as_typed("name=müll"), as_typed("name=müll,b"), as_typed("epochs=müll")
+    ("name='müll'", "name='müll','b'", 'epochs=müll')
     """
     key, equals, value = argument.partition("=")
-    if not equals or key.rpartition(".")[2] not in FREE or _parses(argument):
+    ours = equals and key.rpartition(".")[2] in FREE and not SEVERAL.match(value)
+    if not ours or _parses(argument):
         return argument
-    return f"{key}={quoted(value)}"
+    return f"{key}={','.join(map(quoted, value.split(',')))}"
 
 
 def _parses(argument: str) -> bool:
@@ -99,7 +108,11 @@ def suggestions(arguments: Sequence[str], conf: Path) -> list[str]:
     Of those that Hydra cannot parse, that they need quotes. Keys added with ``+`` are left to Hydra
     to judge.
     """
-    typed = [argument for argument in arguments if not argument.startswith("-")]
+    typed = [
+        argument
+        for before, argument in pairwise(["", *arguments])
+        if not argument.startswith("-") and before not in TAKES_A_WORD
+    ]
     if unread := [argument for argument in typed if not _parses(argument)]:
         return [
             f"{argument} is no setting as Hydra reads it: {_in_quotes(argument)}"
@@ -125,7 +138,7 @@ def suggestions(arguments: Sequence[str], conf: Path) -> list[str]:
     valid = [f"{group}={option}" for group, option in chosen if option in options[group]]
     keys = sorted({*_keys_of(conf, valid), *options})
     for override in overrides:
-        key = override.key_or_group
+        key = INDEX.split(override.key_or_group)[0]  # no key is known within a list
         ours = not (override.is_add() or override.is_force_add() or key.startswith("hydra"))
         if ours and key not in keys:
             hints.append(_nearest(key, keys))
@@ -136,6 +149,8 @@ def _in_quotes(argument: str) -> str:
     key, _, value = argument.partition("=")
     if not key or not value:
         return "settings are typed as key=value"
+    if SEVERAL.match(value):
+        return "put each text in it in quotes, as in key=['a b',c]"
     return f"if it is text, type {shlex.quote(f'{key}={quoted(value)}')}"
 
 

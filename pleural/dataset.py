@@ -32,6 +32,7 @@ from pleural.errors import Findings, InputError
 from pleural.loss import UNKNOWN
 from pleural.prepared import OnDisk, Prepare, Sample
 from pleural.volume import Volume, box_around
+from pleural.words import counted
 
 CUT = ["image", "label", "lung_depth_mm"]
 FED = ("name", "image", "label")  # to the network and to who judges it; the rest helps before
@@ -218,8 +219,9 @@ class _Collected(Transform):
         """From here on, what is wrong with a case is raised as it is met."""
         self.collects = False
         if self.findings:
-            title = f"{len(self.findings)} findings in {n_cases} cases; nothing was trained:"
-            raise Findings(title, [*dict.fromkeys(self.findings)])
+            findings = [*dict.fromkeys(self.findings)]  # what is the same for all cases, once
+            told = counted(len(findings), "finding")
+            raise Findings(f"{told} in {n_cases} cases; nothing was trained:", findings)
 
 
 class _Place(Randomizable, Transform):

@@ -86,7 +86,8 @@ class Place(Callback):
 
     def _check_name(self, config: DictConfig) -> None:
         name = str(OmegaConf.select(config, "name") or "").strip()
-        if not name or ".." in Path(name).parts or Path(name).is_absolute():
+        parts = Path(name).parts  # none of "."
+        if not parts or ".." in parts or Path(name).is_absolute():
             self._refuse(f"name={name} names no folder below outputs/: give it another name=...")
 
     def _try(self, folder: Path) -> None:

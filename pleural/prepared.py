@@ -97,10 +97,11 @@ class OnDisk(Transform):
             try:
                 write_folder(entry, lambda folder: _save(folder, sample))
             except OSError as error:
-                raise InputError(
+                told = (
                     f"{self.folder}: prepared cases cannot be kept here ({first_line(error)}): "
                     "choose another dataset.cache_dir, or null to keep none"
-                ) from error
+                )
+                raise Findings(f"{case.name} is prepared in vain:", [told]) from error
         return {"name": case.name, **self._read(entry)}
 
     def _read(self, entry: Path) -> Sample:

@@ -173,8 +173,15 @@ def concordance(
     return _over_patients(n, coefficient)
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float], patients: Sequence[str]) -> Paired:
+def paired(
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    patients: Sequence[str],
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> Paired:
     """Two methods on the same cases: mean of ours minus theirs, and whether it may be chance.
+
+    The interval of the mean as in :func:`mean`, with ``bounds`` of a difference.
 
     The test takes one difference for each patient, the mean over their cases. It is exact for up to
     50 patients (13 where some differences are equal or 0) and then a normal approximation. Patients
@@ -188,7 +195,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float], patients: Sequence[st
     own = np.bincount(patient, weights=value) / np.bincount(patient)
     own = own.round(SAME_DECIMALS)  # 0.3 - 0.2 and 0.2 - 0.1 share a rank
     p = float(wilcoxon(own).pvalue) if own.any() else 1.0
-    return Paired(mean(differences, patients), p, WILCOXON)
+    return Paired(mean(differences, patients, bounds), p, WILCOXON)
 
 
 def few(n: int) -> str | None:

@@ -66,6 +66,7 @@ def difference(ours: Sequence[Row], theirs: Sequence[Row]) -> dict[str, Any]:
             [row[key] for row in both],
             [other[row["name"]][key] for row in both],
             [row["patient"] for row in both],
+            bounds=(-1.0, 1.0) if key in SHARES else (-math.inf, math.inf),
         )
         result[key] = asdict(pair)
     return result | {"warning": few(len({row["patient"] for row in both}))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,14 @@ def short(name: str) -> str:
 
 
 def quoted(text: str | Path) -> str:
-    """As Hydra's grammar takes any text."""
-    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
+    """As Hydra's grammar takes any text.
+
+    Within quotes it takes backslashes as they are, but for those before a quote.
+
+    >>> print(quoted("it's in C:\\\\ä\\\\"))
+    'it\\'s in C:\\ä\\\\'
+    """
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), str(text))
     return f"'{escaped}'"
 
 

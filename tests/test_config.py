@@ -45,7 +45,7 @@ def test_weights_beside_a_damaged_configuration_are_not_written_over(tmp_path, c
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["", " ", None, "..", "../elsewhere", "/elsewhere"])
+@pytest.mark.parametrize("name", ["", " ", None, ".", "./", "..", "../elsewhere", "/elsewhere"])
 def test_a_name_is_that_of_a_folder_below_outputs(tmp_path, capsys, name):
     typed = {"overrides": {"task": [], "hydra": []}, "run": {"dir": str(tmp_path / "run")}}
     with pytest.raises(SystemExit):
@@ -122,7 +122,10 @@ def test_a_slip_of_the_keyboard_gets_the_nearest_name(typed, hint):
 def test_what_is_right_gets_no_hint():
     right = ["-m", "model=unet2d", "loss=tversky", "loss.alpha=0.1,0.2", "data=folder", "fold=all"]
     assert suggestions([*right, "data.root=/x", "hydra.run.dir=/y"], ROOT / "conf") == []
-    assert suggestions(["+trainer.accumulate_grad_batches=2"], ROOT / "conf") == []
+    for fine in (["+trainer.accumulate_grad_batches=2"], ["augmentation.transforms.3.prob=0"]):
+        assert suggestions(fine, ROOT / "conf") == []
+    (told,) = suggestions(["--cfg", "job", "model=unet4d"], ROOT / "conf")
+    assert "did you mean model=unet3d?" in told
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,8 @@ def test_what_is_right_gets_no_hint():
     [
         ("foo", "settings are typed as key=value"),
         ("=3", "settings are typed as key=value"),
-        ("model=[unet3d", """if it is text, type 'model='"'"'[unet3d'"'"''"""),
+        ("model=unet3d)", """if it is text, type 'model='"'"'unet3d)'"'"''"""),
+        ("split.validation=[müller,x]", "put each text in it in quotes, as in key=['a b',c]"),
     ],
 )
 def test_what_cannot_be_parsed_is_told_with_its_remedy(typed, hint):
@@ -138,13 +142,21 @@ def test_what_cannot_be_parsed_is_told_with_its_remedy(typed, hint):
     assert told == f"{typed} is no setting as Hydra reads it: {hint}"
 
 
-@pytest.mark.parametrize("text", ["/home/müller/日本", "C&A (1), #2 = it's [new] {b}", "a\\b"])
+@pytest.mark.parametrize("text", ["/home/müller/日本", "C&A (1) #2 = it's [new] {b}", "C:\\ä\\b\\"])
 @pytest.mark.parametrize("key", ["data.root", "name", "task.runs"])
 def test_paths_and_names_may_hold_any_text(key, text):
     (override,) = OverridesParser.create().parse_overrides([as_typed(f"{key}={text}")])
     assert (override.key_or_group, override.value()) == (key, text)
 
 
-@pytest.mark.parametrize("typed", ["name=a,b", "data.root=/x", "epochs=müll", "-m", "resume=/ä b"])
+def test_values_of_a_sweep_stay_apart():
+    (override,) = OverridesParser.create().parse_overrides([as_typed("task.run=/ü/a,/b")])
+    assert override.is_sweep_override()
+    assert [str(value.text) for value in override.value().list] == ["/ü/a", "/b"]
+
+
+@pytest.mark.parametrize(
+    "typed", ["name=a,b", "data.root=/x", "task.run=[ä,b]", "epochs=müll", "-m", "resume=/ä b"]
+)
 def test_what_hydra_reads_or_is_no_text_stays_as_typed(typed):
     assert as_typed(typed) == typed

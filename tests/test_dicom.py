@@ -125,7 +125,8 @@ def test_order_comes_from_positions_not_from_names(series: Path) -> None:
 
 def test_other_files_are_passed_over(series: Path) -> None:
     (series / "notes.txt").write_text("read me")
-    (series / "empty").touch()
+    for name in ("empty", "md5sums", "README_v2", "v1.0", "notes.1"):
+        (series / name).touch()
     (series / "._0001.dcm").write_bytes(b"left by a Mac")
     shutil.copy(series / "0001.dcm", series / "DICOMDIR")
     shutil.copytree(series, series / "deeper")

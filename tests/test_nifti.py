@@ -54,6 +54,8 @@ def test_sheared_axes_are_refused(tmp_path: Path) -> None:
     sheared = np.diag([1.0, 1.0, 5.0, 1.0])
     sheared[1, 2] = 5 * np.tan(np.radians(12))
     assert "sheared by 12.0 degrees" in refusal(saved(tmp_path / "scan.nii", affine=sheared))
+    rounded = np.round(OBLIQUE / 0.76 * 0.71, 2)
+    assert nifti.read(saved(tmp_path / "scan.nii", affine=rounded)).shape == HU.shape
     sheared[1, 2] = 0.05  # of two slices, what a rounded position leaves
     assert nifti.read(saved(tmp_path / "scan.nii", affine=sheared)).shape == HU.shape
 

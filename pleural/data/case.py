@@ -17,7 +17,6 @@ from pleural.errors import Findings, InputError
 from pleural.io import find
 from pleural.io.archive import unpacked
 from pleural.volume import Volume
-from pleural.words import listed
 
 AIR_BELOW_HU = -500
 PLAUSIBLE_HU = (-10_000, 35_000)  # metal and reconstruction artefacts reach far beyond tissue
@@ -245,7 +244,10 @@ def placed_on(scan: Volume, mask: Volume) -> Volume:
 
 
 def _values(array: np.ndarray) -> str:
-    return listed([f"{value:g}" for value in np.unique(array)], SHOWN_VALUES)
+    values = np.unique(array)
+    names = [f"{value:g}" for value in values[:SHOWN_VALUES]]
+    more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
+    return ", ".join(names) + more
 
 
 def _read_or_note(path: Path, findings: list[str]) -> Volume | None:

@@ -6,7 +6,7 @@ how they lie.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from pathlib import Path
 
 import numpy as np
@@ -94,19 +94,16 @@ def _headers(folder: Path) -> dict[Path, pydicom.Dataset]:
             f"{folder}: none of its {len(files)} files is DICOM; name the folder in which the"
             " slices themselves lie (sub-folders are not searched)"
         )
-    for path in found.keys() - headers.keys():
-        if _named_like(path, headers):
+    alike = {_but_for_numbers(path) for path in headers}
+    for path in files:
+        if path not in headers and _but_for_numbers(path) in alike:
             raise no_dicom(path, "named like the slices beside it")
     return headers
 
 
-def _named_like(path: Path, headers: Iterable[Path]) -> bool:
-    """A number and the ending of one of them, or no ending; that of a bare UID is a number."""
-
-    def ending(path: Path) -> str:
-        return "" if path.suffix[1:].isdigit() else path.suffix.lower()
-
-    return any(map(str.isdigit, path.name)) and ending(path) in map(ending, headers)
+def _but_for_numbers(path: Path) -> str:
+    """What the names of slices have in common: ``IM0001`` and ``IM0002``, or UIDs."""
+    return re.sub(r"\d+", "#", path.name.lower())
 
 
 def _check_kind(folder: Path, headers: dict[Path, pydicom.Dataset]) -> None:

@@ -13,6 +13,7 @@ from pleural.errors import InputError
 
 SPACING_RANGE_MM = (0.05, 20.0)
 COSINE_TOLERANCE = 0.005  # 0.3 degrees; what is left of a tilt stays in the affine
+SHEAR_TOLERANCE = 0.02  # 1.1 degrees: an affine rounded to two decimals has up to half of it
 POSITION_TOLERANCE_MM = 0.1  # scanners round positions, some to one decimal
 MOST_VOXELS = 4096 * 1024**2  # 4096 slices of 1024²
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax of a file whose tags are packed, too
@@ -56,7 +57,7 @@ def check_right_angles(path: str | Path, affine: np.ndarray, shape: Sequence[int
     for one, other in ((0, 1), (0, 2), (1, 2)):
         cosine = abs(float(axes[:, one] @ axes[:, other]))
         slid_mm = cosine * min(extent_mm[one], extent_mm[other])
-        if cosine > COSINE_TOLERANCE and slid_mm > POSITION_TOLERANCE_MM:
+        if cosine > SHEAR_TOLERANCE and slid_mm > POSITION_TOLERANCE_MM:
             degrees = math.degrees(math.asin(min(1.0, cosine)))
             raise InputError(
                 f"{path}: is sheared by {degrees:.1f} degrees (gantry tilt?): resample it to axes"
