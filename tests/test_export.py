@@ -313,9 +313,9 @@ def test_validation_figures_have_their_n_and_a_warning(facts, phantoms):
     run.record.update(cases=[score, empty], epochs=9, patches=90, precision="32-true")
     run.record.update(seconds={"train": 120}, seed=3, best_epoch=7, finished=True)
     text = card(run, about, None)
-    assert "Mean Dice 0.625 [95 % interval], n = 1 patients." in text
+    assert "Mean Dice 0.625 [95 % interval], n = 1 patient." in text
     assert "n = 1 patient: too few to tell small differences from chance" in text
-    assert "9 epochs (90 patches) in 2 minutes, 32-true, seed 3; epoch 7 (counted" in text
+    assert "9 epochs (90 patches) in 2.0 minutes, 32-true, seed 3; epoch 7 (counted" in text
     assert "choose the best epoch" in text
     run.record["kept"] = "last"
     text = card(run, about, None)

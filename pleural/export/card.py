@@ -140,7 +140,8 @@ def _validated(run: Run) -> Iterator[str]:
     dice = mean(
         [case["dice"] for case in scores], [patient[case["name"]] for case in scores], (0, 1)
     )
-    yield f"Mean Dice {shown(asdict(dice))} [95 % interval], n = {dice.n} patients. {_chosen(run)}"
+    n = f"n = {counted(dice.n, 'patient')}"
+    yield f"Mean Dice {shown(asdict(dice))} [95 % interval], {n}. {_chosen(run)}"
     yield from _warning(few(dice.n))
     yield from ("", "| Dice | reference mL | predicted mL |", "|---|---|---|")
     for case in scores:
