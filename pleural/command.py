@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from pleural.errors import InputError, one_line
-from pleural.settings import dotted
+from pleural.settings import INTO_LIST, dotted
 from pleural.sweep import quoted
 
 OVERRIDES, STARTED = ".hydra/overrides.yaml", ".hydra/hydra.yaml"  # Hydra writes them
@@ -28,7 +28,6 @@ NAMES_MORE = re.compile(r"_target_|^-|^[+~]*hydra|\$\{[^}]*:")
 # Keys that take any text, so that what Hydra's grammar does not know in it is no mistake.
 PATHS = ("root", "path", "images", "masks", "run", "runs", "predictions", "against", "evaluation")
 FREE = ("name", "dir", "cache_dir", *PATHS)
-INDEX = re.compile(r"\.\d+(?:\.|$)")
 SEVERAL = re.compile(r"^(\[|\{|choice\(|range\(|glob\()")  # values that hold more than one text
 OPTION = re.compile(r"[\w-]+")  # no path out of conf/
 # Options of Hydra's that take the next word.
@@ -138,7 +137,7 @@ def suggestions(arguments: Sequence[str], conf: Path) -> list[str]:
     valid = [f"{group}={option}" for group, option in chosen if option in options[group]]
     keys = sorted({*_keys_of(conf, valid), *options})
     for override in overrides:
-        key = INDEX.split(override.key_or_group)[0]  # no key is known within a list
+        key = INTO_LIST.split(override.key_or_group)[0]  # no key is known within a list
         ours = not (override.is_add() or override.is_force_add() or key.startswith("hydra"))
         if ours and key not in keys:
             hints.append(_nearest(key, keys))

@@ -5,7 +5,6 @@ Shapes: arrays are ``(1, X, Y, Z)``, batches ``(B, 1, X, Y, Z)``.
 
 from __future__ import annotations
 
-import math
 import signal
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,22 +19,17 @@ from monai.transforms import (
     CastToTyped,
     Compose,
     RandCropByPosNegLabeld,
-    Randomizable,
-    Transform,
 )
-from scipy import ndimage
 from tqdm import tqdm
 
 from pleural.data.case import Case
 from pleural.draws import Drawn, Draws
-from pleural.errors import Findings, InputError
-from pleural.loss import UNKNOWN
+from pleural.errors import InputError
 from pleural.prepared import OnDisk, Prepare, Sample
-from pleural.volume import Volume, box_around
-from pleural.words import counted
+from pleural.steps import Collected, Doubt, PatchPlace, cut_out, fed
+from pleural.volume import Volume
 
 CUT = ["image", "label", "lung_depth_mm"]
-FED = ("name", "image", "label")  # to the network and to who judges it; the rest helps before
 
 # Said at every crop of a case without effusion, where it is what we want.
 warnings.filterwarnings("ignore", message="Num foregrounds 0")
@@ -134,7 +128,7 @@ class Patches:
         """
         # Plain tensors: MONAI's MetaTensor costs a hundred microseconds at every operation.
         monai.data.set_track_meta(False)
-        prepare = _Collected(self._prepare(preprocess))
+        prepare = Collected(self._prepare(preprocess))
         crop = RandCropByPosNegLabeld(
             keys=CUT,
             label_key="label",
@@ -147,11 +141,11 @@ class Patches:
             bg_indices_key="background",
         )
         as_float = CastToTyped(keys=CUT, dtype=torch.float32)
-        doubt = [] if self.doubt_mm is None else [_Doubt(training, self.doubt_mm)]
-        place = _Place(self.patch_size)
-        steps = [prepare, *doubt, crop, as_float, place, augmentation, _patch, self._of_patch_size]
+        doubt = [] if self.doubt_mm is None else [Doubt(training, self.doubt_mm)]
+        place = PatchPlace(self.patch_size)
+        steps = [prepare, *doubt, crop, as_float, place, augmentation, cut_out, self._of_patch_size]
         patches = self._dataset([*training, *companions], Compose(steps))
-        volumes = self._dataset(validation, Compose([prepare, _fed]))
+        volumes = self._dataset(validation, Compose([prepare, fed]))
         prepare.raise_findings(len(training) + len(companions) + len(validation))
         loader = self._training_loader(patches, len(companions))
         return loader, DataLoader(volumes, num_workers=0, batch_size=1)
@@ -197,90 +191,7 @@ class Patches:
         return sample
 
 
-class _Collected(Transform):
-    """At first notes what is wrong with a case and goes on, so that all is told at once."""
-
-    def __init__(self, prepare: Callable[[Case], Sample]) -> None:
-        self.prepare = prepare
-        self.collects = True
-        self.findings: list[str] = []
-
-    def __call__(self, case: Case) -> Sample:
-        try:
-            return self.prepare(case)
-        except InputError as error:
-            own = error.findings if isinstance(error, Findings) else [f"{case.name}: {error}"]
-            if not self.collects:
-                raise InputError("\n".join(own)) from error
-            self.findings += own
-        return {}
-
-    def raise_findings(self, n_cases: int) -> None:
-        """From here on, what is wrong with a case is raised as it is met."""
-        self.collects = False
-        if self.findings:
-            findings = [*dict.fromkeys(self.findings)]  # what is the same for all cases, once
-            told = counted(len(findings), "finding")
-            raise Findings(f"{told} in {n_cases} cases; nothing was trained:", findings)
-
-
-class _Place(Randomizable, Transform):
-    """Draws where in what is augmented the patch lies, so that turns need to make no more of it."""
-
-    def __init__(self, patch_size: Sequence[int]) -> None:
-        self.patch_size = patch_size
-
-    def __call__(self, sample: Sample) -> Sample:
-        starts = [
-            self.R.randint(max(0, n - size) + 1)
-            for n, size in zip(sample["image"].shape[1:], self.patch_size, strict=True)
-        ]
-        patch = (slice(s, s + n) for s, n in zip(starts, self.patch_size, strict=True))
-        return {**sample, "patch": (*patch,)}
-
-
-class _Doubt(Transform):
-    """What lies about distrusted masks is unknown, and no patch is centred on them.
-
-    So a scan with a poor mask still shows what a chest looks like, and has fluid poured into it.
-    """
-
-    def __init__(self, cases: Sequence[Case], within_mm: float) -> None:
-        self.names = {case.name for case in cases if case.distrusted}
-        self.within_mm = within_mm
-        self.unknown: dict[str, tuple[tuple[slice, ...], np.ndarray]] = {}  # of each, found once
-
-    def __call__(self, sample: Sample) -> Sample:
-        name = sample.get("name")
-        if name not in self.names or not sample["label"].any():
-            return sample
-        label = sample["label"].copy()
-        if name not in self.unknown:
-            self.unknown[name] = self._unknown(label[0], [float(mm) for mm in sample["spacing_mm"]])
-        box, unknown = self.unknown[name]
-        label[0][box][unknown] = UNKNOWN
-        return {**sample, "label": label, "foreground": sample["foreground"][:0]}
-
-    def _unknown(
-        self, label: np.ndarray, spacing_mm: Sequence[float]
-    ) -> tuple[tuple[slice, ...], np.ndarray]:
-        """What lies near enough, within a box: a fourth of the time of the whole."""
-        margins = [math.ceil(self.within_mm / mm) for mm in spacing_mm]
-        box = box_around(label > 0, margins)
-        away_mm = ndimage.distance_transform_edt(label[box] == 0, sampling=spacing_mm)
-        return box, away_mm <= self.within_mm
-
-
 def _start_worker(_: int) -> None:
     """Plain tensors, where the process was not forked; Ctrl-C is for the training to answer."""
     monai.data.set_track_meta(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _patch(sample: Sample) -> Sample:
-    patch = (slice(None), *sample["patch"])
-    return {key: value if key == "name" else value[patch] for key, value in _fed(sample).items()}
-
-
-def _fed(sample: Sample) -> Sample:
-    return {key: sample[key] for key in FED}

@@ -17,6 +17,7 @@ import yaml
 from pleural.chance import seed_of
 from pleural.errors import InputError, missing_package
 from pleural.io.whole import read_json, write_table, write_text
+from pleural.settings import INTO_LIST
 from pleural.sweep import quoted
 from pleural.words import counted
 
@@ -25,7 +26,6 @@ NOT_SHARED = re.compile(r"(task|name|fold|run_dir|debug|hydra)\b")  # of what wa
 SHARED = "shared"  # of a study: what was typed for all of its trials
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 PLAIN = (int, float, str, type(None))
-INDEX = re.compile(r"\.\d+(\.|$)")  # in a key that leads into a list
 WORD = re.compile(r"[A-Za-z_][\w.-]*")
 NO_WORDS = ("null", "true", "false", "nan", "inf")  # as Hydra reads them
 
@@ -237,7 +237,7 @@ def _tell(study: Any, folder: Path, groups: Iterable[str]) -> None:
         )
         if shared := study.user_attrs[SHARED]:
             about += f"# All trials shared, and so are to be given with it: {' '.join(shared)}\n"
-        in_lists = {key: value for key, value in best.params.items() if INDEX.search(key)}
+        in_lists = {key: value for key, value in best.params.items() if INTO_LIST.search(key)}
         if in_lists:
             typed = " ".join(_typed(in_lists))
             about += f"# No experiment reaches into a list, so this is to be given, too: {typed}\n"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+INTO_LIST = re.compile(r"\.\d+(?:\.|$)")  # in a key that leads into a list
 NO_SETTINGS = (  # where from, where to and how: not what
     *("hydra", "name", "run_dir", "debug", "settings", "data.root", "data.path"),
     "companions.root",

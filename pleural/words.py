@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def brief(text: object, most: int = 60) -> str:
@@ -15,14 +19,14 @@ def brief(text: object, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """The first few names, and how many more there are.
+def listed(things: Sequence[Any] | np.ndarray, most: int = 8, form: str = "") -> str:
+    """The first few names or numbers, these in a format, and how many more there are.
 
-    >>> listed(["A", "B"]), listed(["A", "B", "C"], most=2)
-    ('A, B', 'A, B and 1 more')
+    >>> listed(["A", "B"]), listed([1.0, 2.5, 3.0], most=2, form="g")
+    ('A, B', '1, 2.5 and 1 more')
     """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    more = f" and {len(things) - most} more" if len(things) > most else ""
+    return ", ".join(f"{thing:{form}}" for thing in things[:most]) + more
 
 
 def counted(number: int, noun: str) -> str:

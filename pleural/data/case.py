@@ -17,6 +17,7 @@ from pleural.errors import Findings, InputError
 from pleural.io import find
 from pleural.io.archive import unpacked
 from pleural.volume import Volume
+from pleural.words import listed
 
 AIR_BELOW_HU = -500
 PLAUSIBLE_HU = (-10_000, 35_000)  # metal and reconstruction artefacts reach far beyond tissue
@@ -212,7 +213,8 @@ def mask_findings(mask: Volume, negative: bool = False) -> list[str]:
     if not inside:
         return [] if negative else [EMPTY_MASK]
     if array.min() != 0 or np.count_nonzero(array == array.max()) != inside:
-        return [f"a mask holds 0 and one positive value; this one holds {_values(array)}"]
+        values = listed(np.unique(array), SHOWN_VALUES, form="g")
+        return [f"a mask holds 0 and one positive value; this one holds {values}"]
     return []
 
 
@@ -241,13 +243,6 @@ def placed_on(scan: Volume, mask: Volume) -> Volume:
     """The mask on the scan's grid, 0 and 1 (uint8): what fills more than half of a voxel."""
     share = mask.onto(scan).array
     return Volume((share > 0.5 * mask.array.max()).astype(np.uint8), scan.affine)
-
-
-def _values(array: np.ndarray) -> str:
-    values = np.unique(array)
-    names = [f"{value:g}" for value in values[:SHOWN_VALUES]]
-    more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
-    return ", ".join(names) + more
 
 
 def _read_or_note(path: Path, findings: list[str]) -> Volume | None:

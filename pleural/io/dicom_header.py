@@ -39,8 +39,9 @@ LOOKED_AT = (
 def read_header(path: Path) -> pydicom.Dataset | None:
     """``None`` where the file does not claim to be DICOM."""
     try:
-        check_inflated(path)
-        header = pydicom.dcmread(path, stop_before_pixels=True)
+        with path.open("rb") as file:
+            check_inflated(file)
+            header = pydicom.dcmread(file, stop_before_pixels=True)
         for keyword in LOOKED_AT:
             header.get(keyword)  # which parses it: what is wrong with it comes up here
         return header

@@ -10,10 +10,10 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from pleural.errors import InputError
+from pleural.io.plausible import COSINE_TOLERANCE
 from pleural.io.whole import write_folder
 from pleural.volume import Volume
 
-RIGHT_ANGLE_TOLERANCE = 0.005  # cosine
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 EMPTY_BUT_REQUIRED = (
     *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID"),
@@ -63,7 +63,7 @@ def _series(lps: np.ndarray, patient_id: str, description: str) -> Dataset:
     """What all slices share. ``lps``: voxel to LPS+ mm."""
     spacing_mm = np.linalg.norm(lps[:3, :3], axis=0)
     axes = lps[:3, :3] / spacing_mm
-    if np.abs(axes.T @ axes - np.eye(3)).max() > RIGHT_ANGLE_TOLERANCE:
+    if np.abs(axes.T @ axes - np.eye(3)).max() > COSINE_TOLERANCE:
         raise ValueError("the axes are not at right angles, as DICOM slices are; resample first")
     series = Dataset()
     for keyword in EMPTY_BUT_REQUIRED:

@@ -101,8 +101,9 @@ def dicom_kind(path: Path) -> str | None:
     from pydicom.filereader import read_partial
 
     try:
-        check_inflated(path)
-        with path.open("rb") as file:  # stops early: parsing a whole SEG takes half a second
+        with path.open("rb") as file:
+            check_inflated(file)
+            # Stops early: parsing a whole SEG takes half a second.
             header = read_partial(file, stop_when=lambda tag, *_: tag > MODALITY)
         if "LOCALIZER" in (header.get("ImageType") or ()):
             return "scout"

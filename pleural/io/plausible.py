@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -65,22 +66,24 @@ def check_right_angles(path: str | Path, affine: np.ndarray, shape: Sequence[int
             )
 
 
-def check_inflated(path: Path) -> None:
+def check_inflated(file: BinaryIO) -> None:
     """Of a packed file pydicom unpacks everything, however little of it is asked for.
+
+    ``file`` is read from its start, and left there.
 
     Raises:
         ValueError: it unpacks to more than any slice.
         OSError, zlib.error: it cannot be read, or is damaged.
     """
-    with path.open("rb") as file:
-        head = file.read(2048)
-        if DEFLATED not in head:
-            return
+    n_bytes = 0
+    head = file.read(2048)
+    if DEFLATED in head:
         file.seek(144 + int.from_bytes(head[140:144], "little"))  # beyond preamble and file meta
-        inflating, n_bytes = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        inflating = zlib.decompressobj(-zlib.MAX_WBITS)
         while packed := file.read(1 << 16):
             while packed and not inflating.eof and n_bytes <= MOST_INFLATED:
                 n_bytes += len(inflating.decompress(packed, 1 << 20))
                 packed = inflating.unconsumed_tail
     if n_bytes > MOST_INFLATED:
         raise ValueError(f"unpacks to more than {MOST_INFLATED >> 20} MiB, which is no slice")
+    file.seek(0)
