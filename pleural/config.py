@@ -18,6 +18,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from pleural.errors import InputError, as_input_error, one_line
+from pleural.idle import idle
 from pleural.io.whole import read_json, write_text
 from pleural.place import another_training, spared
 from pleural.settings import digest
@@ -41,6 +42,7 @@ def build_task(config: DictConfig) -> Any:
     if type(config.seed) is not int or not 0 <= config.seed < 2**32:
         raise InputError(f"seed is a whole number from 0 to {2**32 - 1}; got {config.seed}")
     config.settings = digest(config)
+    _tell_idle(config)
     from pytorch_lightning import seed_everything  # takes seconds, so not before it is needed
 
     seed_everything(config.seed, workers=True, verbose=False)  # before any weight is drawn
@@ -87,6 +89,13 @@ def _in_process_of_its_own(script: Path, folder: Path) -> float:
         raise InputError(f"{folder}: its process ended with exit code {done.returncode}")
     dice = (read_json(folder / "run.json") or {}).get("dice")
     return math.nan if dice is None else float(dice)
+
+
+def _tell_idle(config: DictConfig) -> None:
+    """What was typed and changes nothing must not look as if it did."""
+    if HydraConfig.initialized() and (unheard := idle(config, HydraConfig.get().overrides.task)):
+        task = HydraConfig.get().runtime.choices["task"]
+        print(f"changes nothing with task={task}: {', '.join(unheard)}", file=sys.stderr)
 
 
 def _missing(config: DictConfig, key: str) -> str:

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from pleural.command import as_typed, suggestions
 from pleural.config import build_task
 from pleural.errors import InputError, missing_package, root_cause
+from pleural.idle import idle
 from pleural.place import Place
 from tests.conftest import ROOT
 
@@ -85,6 +86,21 @@ def test_what_only_the_user_knows_is_asked_for_with_the_layout():
 def test_a_part_that_refuses_its_values_says_so_in_a_sentence(typed, words):
     with pytest.raises(InputError, match=words):
         build_task(composed(typed))
+
+
+@pytest.mark.parametrize(
+    ("task", "heard", "unheard"),
+    [
+        ("predict", ["data.root=x", "detection_ml=5", "seed=1"], ["threshold=0.3", "model=unet2d"]),
+        ("evaluate", ["task.tolerance_mm=2", "debug=true", "name=a"], ["loss.pos_weight=2"]),
+        ("train", ["loss.pos_weight=5", "patch_size=[64,64,32]", "n_folds=3"], ["detection_ml=5"]),
+        ("search", ["task.n_trials=3", "epochs=3", "detection_ml=5"], []),
+        ("report", ["experiment=quick"], ["data=folder", "+model.x=1", "fold=1"]),
+    ],
+)
+def test_what_a_task_does_not_ask_for_is_told(task, heard, unheard):
+    typed = [f"task={task}", *heard, *unheard]
+    assert idle(composed(*typed), typed) == unheard
 
 
 def test_a_missing_package_names_the_extra_that_brings_it():

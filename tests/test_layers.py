@@ -29,7 +29,7 @@ LAYERS = [
         *("io.whole", "io.plausible"),
     ],
     [
-        *("io.dicom_write", "io.find", "midline"),
+        *("io.dicom_write", "io.find", "midline", "idle"),
         *("anatomy", "metrics", "summaries", "summary_text"),
     ],
     ["io.dicom_geometry", "io.dicom_header", "io.nifti", "io.archive"],
@@ -55,7 +55,7 @@ LAYERS = [
     ["place", "train", "predict", "evaluate", "audit", "report", "export", "search"],
     ["config", "command"],
 ]
-KNOW_HYDRA = {"command", "config", "place", "settings", "sweep", "trained"}
+KNOW_HYDRA = {"command", "config", "idle", "place", "settings", "sweep", "trained"}
 
 
 def modules():
