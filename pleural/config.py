@@ -42,9 +42,10 @@ def build_task(config: DictConfig) -> Any:
     if type(config.seed) is not int or not 0 <= config.seed < 2**32:
         raise InputError(f"seed is a whole number from 0 to {2**32 - 1}; got {config.seed}")
     config.settings = digest(config)
-    _tell_idle(config)
     from pytorch_lightning import seed_everything  # takes seconds, so not before it is needed
+    from pytorch_lightning.utilities import rank_zero_only
 
+    rank_zero_only(_tell_idle)(config)
     seed_everything(config.seed, workers=True, verbose=False)  # before any weight is drawn
     try:
         return instantiate(config.task, _convert_="all")

@@ -15,11 +15,7 @@ import monai
 import numpy as np
 import torch
 from monai.data import CacheDataset, DataLoader, Dataset
-from monai.transforms import (
-    CastToTyped,
-    Compose,
-    RandCropByPosNegLabeld,
-)
+from monai.transforms import CastToTyped, Compose, RandCropByPosNegLabeld
 from tqdm import tqdm
 
 from pleural.data.case import Case

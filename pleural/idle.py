@@ -12,7 +12,7 @@ from pleural.settings import dotted
 
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 WHAT_WAS_TYPED = "${hydra:overrides.task}"  # a task that asks for this hears everything
-OF_EVERY_TASK = ("task", "name", "run_dir", "seed", "debug", "hydra")
+OF_EVERY_TASK = ("task", "name", "run_dir", "seed", "debug")
 
 
 def idle(config: DictConfig, typed: Iterable[str]) -> list[str]:
