@@ -76,7 +76,8 @@ def main() -> None:
     for row in (head, ["---"] * len(head), *rows):
         print(f"| {' | '.join(row)} |")
     folds = ", ".join(map(str, options.folds))
-    title = f"folds {folds} of {options.n_folds}, n = {len(good)} without poor masks"
+    precisions = ", ".join(sorted({record["precision"] for record in made}))
+    title = f"folds {folds} of {options.n_folds}, n = {len(good)} without poor masks, {precisions}"
     out.mkdir(parents=True, exist_ok=True)
     plot(dices, options.minutes, title).savefig(out / "minutes.png")
     print(f"\n{title}, seed {options.seed}; {made_with(made)}. Plot: {out / 'minutes.png'}")
