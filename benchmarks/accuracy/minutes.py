@@ -76,11 +76,11 @@ def main() -> None:
     for row in (head, ["---"] * len(head), *rows):
         print(f"| {' | '.join(row)} |")
     folds = ", ".join(map(str, options.folds))
+    which = f"folds {folds} of {options.n_folds}, n = {len(good)} without poor masks"
     precisions = ", ".join(sorted({record["precision"] for record in made}))
-    title = f"folds {folds} of {options.n_folds}, n = {len(good)} without poor masks, {precisions}"
     out.mkdir(parents=True, exist_ok=True)
-    plot(dices, options.minutes, title).savefig(out / "minutes.png")
-    print(f"\n{title}, seed {options.seed}; {made_with(made)}. Plot: {out / 'minutes.png'}")
+    plot(dices, options.minutes, f"{which}, {precisions}").savefig(out / "minutes.png")
+    print(f"\n{which}, seed {options.seed}; {made_with(made)}. Plot: {out / 'minutes.png'}")
 
 
 if __name__ == "__main__":
