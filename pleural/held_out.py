@@ -32,7 +32,8 @@ class Part:
 class Exposure:
     """What one run saw, as its record tells, in relation to the cases of a data source.
 
-    A run saw a case if it trained on the same image or on another of the same patient. Patients
+    A run saw a case if it, or the run that it started from, trained on the same image or on another
+    of the same patient. Patients
     are matched by name, and only if an image of such a namesake is the run's own too: the same
     names in another hospital's data are a coincidence, which is said aloud.
 
@@ -48,8 +49,8 @@ class Exposure:
     @classmethod
     def of(cls, run: Run, cases: Sequence[Case]) -> Exposure:
         try:
-            split = run.record["split"]
-            training, validation = (Part.of(split[name]) for name in ("training", "validation"))
+            training = Part.of(run.learnt_from)
+            validation = Part.of(run.record["split"]["validation"])
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"{run.path}: its run.json does not say which images it trained on ({error} is "

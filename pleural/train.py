@@ -33,6 +33,7 @@ from pleural.preflight import check, check_choosing, validation_chooses
 from pleural.prepared import Sample
 from pleural.run_folder import RunFolder
 from pleural.segmenter import Segmenter
+from pleural.start import start_from
 from pleural.trained import Inferer, Trained
 from pleural.versions import versions
 from pleural.volume import Volume
@@ -54,6 +55,7 @@ def train(
     inference: Inferer,
     threshold: float,
     sure_inside: Sequence[float] | None,
+    start: str | Path | None,
     coarse_until: float,
     ema_decay: float | None,
     bad_loss: str,
@@ -70,6 +72,8 @@ def train(
         companions: has ``cases()``, too, which train along and never validate, all together as
             often as one case of ``data``; ``None``: there are none.
         sure_inside: which parts of a prediction are left out (see :func:`pleural.parts.unsure`).
+        start: run folder whose weights the network starts from; it must not have learnt from what
+            validates here. ``None``: from chance.
         coarse_until: share of the training before which patches are halved in plane.
         bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
         keep: ``best``, or ``last``: the last epoch, chosen by nothing. The validation scans are
@@ -99,6 +103,7 @@ def train(
     if earlier.get("finished"):
         tell(f"finished before, with the same settings and cases: {run.path}")
         return math.nan if earlier["dice"] is None else float(earlier["dice"])
+    begun = earlier.get("start") if earlier else start_from(start, model, subsets)
     chooses = validation_chooses(subsets, keep)  # by validation: the epoch that is kept
     if keep == "best" and subsets.validation and not chooses:
         tell("no trusted mask validates, so no epoch can be called best: the last is kept")
@@ -114,8 +119,7 @@ def train(
         bad_loss,
         distrusted=[case.name for case in subsets.distrusted],
     )
-    history = History(run, subsets, chooses)
-    interrupt = Interrupt()
+    history, interrupt = History(run, subsets, chooses), Interrupt()
     callbacks = [interrupt, *_callbacks(run, history, patience)]
     fitter = trainer(callbacks=callbacks, logger=logger, default_root_dir=run.path)
     check(fitter, module, dataset, chooses)
@@ -127,7 +131,7 @@ def train(
         check_choosing(subsets.choosing)
     about = {"versions": versions(), "seed": seed, "settings": settings}
     cases = {"split": described(subsets), "companions": [case.name for case in beside]}
-    record = {**about, "finished": False, **cases}
+    record = {**about, "finished": False, "start": begun, **cases}
     rank_zero_only(run.save_record)(record)
     clock.lap("prepare")
     with interrupt.heard(fitter):

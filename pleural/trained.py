@@ -66,6 +66,21 @@ class Run:
     record: dict[str, Any]
     weights_sha256: str
 
+    @property
+    def learnt_from(self) -> list[dict[str, Any]]:
+        """The record's entry of every case that shaped the weights.
+
+        Raises:
+            KeyError: the record does not say.
+        """
+        return [*self.record["split"]["training"], *self.learnt_before]
+
+    @property
+    def learnt_before(self) -> list[dict[str, Any]]:
+        """Of these, those of the run that it started from, if of any."""
+        start = self.record.get("start") or {"training": []}
+        return [*start["training"]]
+
     def load(self) -> Trained:
         """What was trained, ready to predict.
 

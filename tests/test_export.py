@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import sys
+from dataclasses import replace
 
 import monai
 import numpy as np
@@ -16,14 +17,17 @@ from monai.inferers import SlidingWindowInferer
 
 from pleural import io
 from pleural.data.plethora import Plethora
+from pleural.data.split import Split
 from pleural.errors import InputError
 from pleural.evaluate import evaluate
 from pleural.export import export
 from pleural.export.bundle import for_monai
 from pleural.export.card import card, evaluation_of
+from pleural.export.description import description
 from pleural.export.network import _parity, _patches, write_onnx
 from pleural.inference import Windows
 from pleural.io import nifti
+from pleural.judgement import described
 from pleural.model import UNet
 from pleural.prediction_folder import PredictionFolder
 from pleural.preprocess import ChestCT
@@ -321,6 +325,21 @@ def test_validation_figures_have_their_n_and_a_warning(facts, phantoms):
     text = card(run, about, None)
     assert "choose the best epoch" not in text
     assert "these scans chose nothing" in text
+
+
+def test_what_it_started_from_is_told_scan_by_scan(facts, run_dir, phantoms):
+    run, about = facts
+    (before,) = described(Split([phantoms[2]], [], []))["training"]
+    start = {"run": "a/run", "weights_sha256": "abc", "training": [before]}
+    run = replace(run, record=run.record | {"start": start})
+    text = card(run, about, None)
+    assert "- started from the weights with SHA-256 `abc`, learnt from 1 scan" in text
+    assert "a/run" not in text
+    digest = before["image_sha256"]
+    assert f"| `{digest[:12]}` | training, of what it started from |" in text
+    of_run = description(run, run.load(), LICENCE)
+    assert digest in of_run["training_image_sha256"]
+    assert digest not in about["training_image_sha256"]
 
 
 def judged(cases, folder, weights):

@@ -48,7 +48,7 @@ LAYERS = [
         "lungs",
     ],
     ["prepared", "trainer", "interrupt", "sweep", "history", "held_out"],
-    ["steps"],
+    ["steps", "start"],
     ["dataset", "segmenter", "augmentation"],
     ["judgement", "loop", "predictions", "faults", "shards"],
     ["preflight"],

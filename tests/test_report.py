@@ -237,6 +237,15 @@ def test_a_training_is_told_in_plain_words(trained):
     assert "look for yourself: one (7.5 mL)." in page.cautions[-1]
 
 
+def test_a_training_says_what_it_started_from(trained, tmp_path):
+    assert "Started from" not in page_of(trained).facts
+    run = write_training(tmp_path)
+    start = {"run": "outputs/train/first", "weights_sha256": "", "training": [{}, {}]}
+    run.save_record(run.load_record() | {"start": start})
+    told = page_of(tmp_path).facts["Started from"]
+    assert told == "outputs/train/first, which learnt from 2 scans"
+
+
 def test_a_training_that_goes_on_has_a_report_too(tmp_path):
     run = write_training(tmp_path)
     record = run.load_record()

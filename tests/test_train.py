@@ -59,6 +59,7 @@ def settings(cases, run_dir, **changes):
         "threshold": 0.5,
         "companions": None,
         "sure_inside": None,
+        "start": None,
         "coarse_until": 0,
         "ema_decay": 0.9,
         "bad_loss": "stop",

@@ -103,9 +103,10 @@ def _data(run: Run, source: str, licence: str) -> Iterator[str]:
         of = counted(patients, "patient")
         yield f"- {part}: n = {counted(len(cases), 'scan')} (of {of}){volumes}"
     yield from ("", "| scan (SHA-256) | part | mL |", "|---|---|---|")
-    for part in PARTS:
-        for case in cases_of(run, part):
-            yield f"| `{case['image_sha256'][:HASH_SHOWN]}` | {part} | {case['volume_ml']:.1f} |"
+    rows = [(part, case) for part in PARTS for case in cases_of(run, part)]
+    rows += [("training, of what it started from", case) for case in run.learnt_before]
+    for part, case in rows:
+        yield f"| `{case['image_sha256'][:HASH_SHOWN]}` | {part} | {case['volume_ml']:.1f} |"
 
 
 def _training(run: Run, about: Json) -> Iterator[str]:
@@ -117,6 +118,11 @@ def _training(run: Run, about: Json) -> Iterator[str]:
             f"- {counted(record['epochs'], 'epoch')} ({record['patches']} patches) in "
             f"{record['seconds']['train'] / 60:.1f} minutes, {record['precision']}, seed "
             f"{record['seed']}; epoch {record['best_epoch']} (counted from 0) was kept"
+        )
+    if start := record.get("start"):
+        yield (
+            f"- started from the weights with SHA-256 `{start['weights_sha256']}`, learnt from "
+            f"{counted(len(start['training']), 'scan')} that the table above names too"
         )
     if companions := record.get("companions"):
         yield f"- {len(companions)} synthetic chests trained along, drawn as often as one case"

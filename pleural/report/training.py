@@ -117,9 +117,16 @@ def _facts(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
         "Precision": record.get("precision", ""),
         "Patches seen": f"{patches:,}" if patches is not None else "",
         "Time": ", ".join(f"{stage} {_time(taken)}" for stage, taken in seconds.items()),
+        "Started from": _start(record.get("start")),
         "Trained on": listed([case["name"] for case in record["split"]["training"]], 40),
     }
     return {name: value for name, value in (facts | record["versions"]).items() if value}
+
+
+def _start(start: Mapping[str, Any] | None) -> str:
+    if start is None:
+        return ""
+    return f"{start['run']}, which learnt from {counted(len(start['training']), 'scan')}"
 
 
 def _time(seconds: float) -> str:

@@ -1,0 +1,111 @@
+"""What a training starts from, and what that must not have seen."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from pleural.data.split import Split, split
+from pleural.errors import InputError
+from pleural.held_out import Exposure
+from pleural.model import UNet
+from pleural.run_folder import CONFIG, RunFolder
+from pleural.start import start_from
+from pleural.train import train
+from pleural.trained import Run
+from tests.conftest import write_run
+from tests.test_train import settings
+
+
+def weights_of(run_dir):
+    return RunFolder(run_dir).load_best()["weights"]
+
+
+@pytest.fixture(scope="module")
+def first(phantoms, tmp_path_factory):
+    """Learnt from two phantoms; the third validated it."""
+    run_dir = tmp_path_factory.mktemp("first")
+    train(**settings(phantoms, run_dir))
+    (run_dir / CONFIG).parent.mkdir()
+    (run_dir / CONFIG).touch()  # Hydra's part
+    return run_dir
+
+
+def test_a_training_starts_from_the_weights_of_another(first, phantoms, tmp_path):
+    still = partial(torch.optim.AdamW, lr=0, weight_decay=0)
+    train(**settings(phantoms, tmp_path, start=first, optimizer=still))
+    started, given = weights_of(tmp_path), weights_of(first)
+    learnt = [name for name, _ in settings(phantoms, tmp_path)["model"].named_parameters()]
+    assert learnt
+    assert all(torch.equal(started[name], given[name]) for name in learnt)
+
+
+def test_statistics_of_norms_come_along(first, phantoms):
+    net = UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05)
+    start_from(first, net, Split([*phantoms], [], []))
+    for name, value in weights_of(first).items():
+        assert torch.equal(net.state_dict()[name], value)
+
+
+def test_the_record_says_what_it_started_from(first, phantoms, tmp_path, capsys):
+    train(**settings(phantoms, tmp_path, start=first))
+    assert f"starts from {first}, which learnt from 2 scans" in capsys.readouterr().out
+    record, of_first = (
+        json.loads((path / "run.json").read_text(encoding="utf-8")) for path in (tmp_path, first)
+    )
+    assert record["start"]["run"] == str(first)
+    assert record["start"]["training"] == of_first["split"]["training"]
+
+
+def test_it_goes_on_where_what_it_started_from_is_gone(first, phantoms, tmp_path):
+    given = settings(phantoms, tmp_path / "run", start=first)
+    train(**given)
+    record = RunFolder(tmp_path / "run").load_record()
+    RunFolder(tmp_path / "run").save_record({**record, "finished": False})
+    train(**{**settings(phantoms, tmp_path / "run"), "start": tmp_path / "gone"})
+    assert RunFolder(tmp_path / "run").load_record()["start"] == record["start"]
+
+
+def test_what_would_validate_must_not_have_been_learnt_from(first, phantoms, tmp_path):
+    other = partial(split, fold=1, n_folds=3, seed=0)
+    with pytest.raises(InputError, match=r"learnt from phantom_00., which would validate here"):
+        train(**settings(phantoms, tmp_path / "run", start=first, split=other))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_it_started_from_saw_counts_as_seen(phantoms, tmp_path):
+    a, b, c = phantoms
+    grandparent = write_run(tmp_path / "grandparent", training=[a])
+    net = nn.Conv3d(1, 1, 1)
+    start = start_from(grandparent, net, Split([b], [c], []))
+    parent = write_run(tmp_path / "parent", training=[b], validation=[c])
+    folder = RunFolder(parent)
+    folder.save_record({**folder.load_record(), "start": start})
+    seen = Exposure.of(Run(parent, folder.load_record(), ""), phantoms)
+    assert [seen.trained_on(case) for case in phantoms] == [True, True, False]
+    with pytest.raises(InputError, match=rf"learnt from {a.name}, which would validate here"):
+        start_from(parent, net, Split([b], [a], []))
+
+
+def test_weights_of_another_network_are_refused(first, phantoms):
+    wider = UNet(3, (6, 8), (1, 1, 1), [(-1, 1)], 0.05)
+    named = r"encoder.0.0.0.weight: \[4, 1, 3, 3, 3\] there, \[6, 1, 3, 3, 3\] here"
+    with pytest.raises(InputError, match=f"those of another network .{named}"):
+        start_from(first, wider, Split([*phantoms], [], []))
+    deeper = UNet(3, (4, 8, 16), (1, 1, 1), [(-1, 1)], 0.05)
+    with pytest.raises(InputError, match=r"none there, .* of \d+ differ"):
+        start_from(first, deeper, Split([*phantoms], [], []))
+
+
+def test_of_several_runs_one_must_be_named(phantoms, tmp_path):
+    for name in ("a", "b"):
+        write_run(tmp_path / name, training=phantoms)
+    with pytest.raises(InputError, match="holds 2 runs; name one of them"):
+        start_from(tmp_path, nn.Conv3d(1, 1, 1), Split([*phantoms], [], []))
+
+
+def test_where_there_is_no_run_it_is_said(phantoms, tmp_path):
+    with pytest.raises(InputError, match="no run folder"):
+        start_from(tmp_path, nn.Conv3d(1, 1, 1), Split([*phantoms], [], []))
