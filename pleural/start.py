@@ -1,60 +1,76 @@
-"""What a training starts from, where it is not chance: the weights of another run."""
+"""What a training starts from, where it is not chance: weights that were learnt before."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from pleural.data.split import Split
 from pleural.errors import InputError
 from pleural.held_out import Exposure
 from pleural.run_folder import RunFolder
-from pleural.trained import runs_in
+from pleural.trained import Run, runs_in
 from pleural.words import counted, listed
 
+# Run folders that come with this package (docs/decisions/0009), their weights in half precision.
+SHIPPED = {"phantoms": Path(__file__).parent / "weights" / "phantoms"}
 
-def start_from(folder: str | Path | None, net: nn.Module, split: Split) -> dict[str, Any] | None:
-    """Give ``net`` the weights of the run at ``folder``, norms' statistics and all.
+tell = rank_zero_only(print)
+
+
+def start_from(start: str | Path | None, net: nn.Module, split: Split) -> dict[str, Any] | None:
+    """Give ``net`` the weights of a run, norms' statistics and all.
+
+    Args:
+        start: a run folder; or a name in ``SHIPPED``, whose weights are for the default network, so
+            that another starts from chance, and that is said; or ``None``: chance.
 
     Returns:
-        What a record tells of it: the folder, the hash of its weights, and ``training``: what they
-        were learnt from, by that run and by the one that it started from itself. ``None`` where
-        there is no folder, and nothing was given.
+        What a record tells of it: ``run``, the hash of its weights, and ``training``: what they
+        were learnt from, by that run and by the one that it started from itself. ``None``: chance.
 
     Raises:
         InputError: there is not one run, its network is another, or it learnt from a scan (or
             another of its patient) that is to validate here, and would flatter itself.
     """
-    if folder is None:
+    if start is None:
         return None
-    runs = runs_in(folder)
-    if len(runs) > 1:
-        raise InputError(f"start={folder}: holds {len(runs)} runs; name one of them")
-    (run,) = runs
+    run = _run(start)
     exposure = Exposure.of(run, split.validation)
     if seen := [case.name for case in split.validation if exposure.trained_on(case)]:
         raise InputError(
-            f"start={folder}: learnt from {listed(seen)}, which would validate here: name a run "
+            f"start={start}: learnt from {listed(seen)}, which would validate here: name a run "
             "that held them out, or validate on others (fold, split.validation; fold=all: on none)"
         )
-    _give(net, RunFolder(run.path).load_best()["weights"], folder)
-    learnt = run.learnt_from
-    print(f"starts from {folder}, which learnt from {counted(len(learnt), 'scan')}")
-    return {"run": str(folder), "weights_sha256": run.weights_sha256, "training": learnt}
-
-
-def _give(net: nn.Module, weights: Mapping[str, Tensor], folder: str | Path) -> None:
-    there = {name: [*value.shape] for name, value in weights.items()}
-    here = {name: [*value.shape] for name, value in net.state_dict().items()}
-    names = [*dict.fromkeys([*here, *there])]
-    if unlike := [name for name in names if there.get(name) != here.get(name)]:
-        first = unlike[0]
+    weights = RunFolder(run.path).load_best()["weights"]
+    if unlike := [*_unlike(weights, net.state_dict())]:
+        told = f"start={start}: its weights are those of another network"
+        if start in SHIPPED:
+            tell(f"{told}: this one starts from chance")
+            return None
         raise InputError(
-            f"start={folder}: its weights are those of another network ({first}: "
-            f"{there.get(first, 'none')} there, {here.get(first, 'none')} here; {len(unlike)} of "
-            f"{len(names)} differ): give model the settings of that run"
+            f"{told} ({unlike[0]}; {len(unlike)} differ): give model the settings of that run"
         )
     net.load_state_dict(weights)
+    learnt = run.learnt_from
+    tell(f"starts from {start}, which learnt from {counted(len(learnt), 'scan')}")
+    return {"run": str(start), "weights_sha256": run.weights_sha256, "training": learnt}
+
+
+def _run(start: str | Path) -> Run:
+    runs = runs_in(SHIPPED.get(str(start), start))
+    if len(runs) > 1:
+        raise InputError(f"start={start}: holds {len(runs)} runs; name one of them")
+    return runs[0]
+
+
+def _unlike(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> Iterator[str]:
+    """Each tensor that one of two networks lacks, or has in another shape."""
+    for name in dict.fromkeys([*here, *there]):
+        shapes = [[*of[name].shape] if name in of else "none" for of in (there, here)]
+        if shapes[0] != shapes[1]:
+            yield f"{name}: {shapes[0]} there, {shapes[1]} here"

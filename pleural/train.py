@@ -72,8 +72,8 @@ def train(
         companions: has ``cases()``, too, which train along and never validate, all together as
             often as one case of ``data``; ``None``: there are none.
         sure_inside: which parts of a prediction are left out (see :func:`pleural.parts.unsure`).
-        start: run folder whose weights the network starts from; it must not have learnt from what
-            validates here. ``None``: from chance.
+        start: run folder, or name of weights that come with this package, that the network starts
+            from (see :func:`pleural.start.start_from`); ``None``: from chance.
         coarse_until: share of the training before which patches are halved in plane.
         bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
         keep: ``best``, or ``last``: the last epoch, chosen by nothing. The validation scans are

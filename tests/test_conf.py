@@ -26,7 +26,7 @@ COUNTS = {
     "budget": 1,
     "data": 4,
     "dataset": 1,
-    "experiment": 4,
+    "experiment": 5,
     "inference": 2,
     "logger": 4,
     "loss": 5,

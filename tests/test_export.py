@@ -335,6 +335,9 @@ def test_what_it_started_from_is_told_scan_by_scan(facts, run_dir, phantoms):
     text = card(run, about, None)
     assert "- started from the weights with SHA-256 `abc`, learnt from 1 scan" in text
     assert "a/run" not in text
+    assert "synthetic chests," not in text
+    ours = replace(run, record=run.record | {"start": start | {"run": "phantoms"}})
+    assert "learnt from 1 scan, synthetic chests, that" in card(ours, about, None)
     digest = before["image_sha256"]
     assert f"| `{digest[:12]}` | training, of what it started from |" in text
     of_run = description(run, run.load(), LICENCE)

@@ -5,17 +5,22 @@ from functools import partial
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import nn
 
+from pleural.data.phantom import Phantom
 from pleural.data.split import Split, split
+from pleural.dice import dice
 from pleural.errors import InputError
 from pleural.held_out import Exposure
 from pleural.model import UNet
 from pleural.run_folder import CONFIG, RunFolder
-from pleural.start import start_from
+from pleural.segmenter import Segmenter
+from pleural.start import SHIPPED, start_from
 from pleural.train import train
 from pleural.trained import Run
 from tests.conftest import write_run
+from tests.test_conf import composed
 from tests.test_train import settings
 
 
@@ -95,8 +100,46 @@ def test_weights_of_another_network_are_refused(first, phantoms):
     with pytest.raises(InputError, match=f"those of another network .{named}"):
         start_from(first, wider, Split([*phantoms], [], []))
     deeper = UNet(3, (4, 8, 16), (1, 1, 1), [(-1, 1)], 0.05)
-    with pytest.raises(InputError, match=r"none there, .* of \d+ differ"):
+    with pytest.raises(InputError, match=r"none there, \[.*\] here; \d+ differ"):
         start_from(first, deeper, Split([*phantoms], [], []))
+
+
+def test_the_default_network_starts_from_what_phantoms_taught(phantoms, tmp_path, capsys):
+    config = composed(tmp_path, "data=folder")
+    net = instantiate(config.model, _convert_="all")
+    start = start_from(config.start, net, Split([*phantoms], [], []))
+    learnt = len(start["training"])
+    assert learnt >= 10
+    assert f"starts from phantoms, which learnt from {learnt} scans" in capsys.readouterr().out
+    given = weights_of(SHIPPED["phantoms"])
+    for name, value in net.state_dict().items():
+        assert value.dtype == (torch.float32 if value.is_floating_point() else torch.int64)
+        assert torch.equal(value, given[name].to(value.dtype))
+
+
+def test_weights_of_phantoms_find_the_effusion_of_another(tmp_path):
+    """They were learnt on fine voxels; so is this one."""
+    (case,) = Phantom(tmp_path, n_cases=1, seed=11, spacing_mm=(1.5, 1.5, 3)).cases()
+    scan, reference = case.load()
+    found = Segmenter.load(SHIPPED["phantoms"], device="cpu").segment(scan).mask
+    assert dice(found.array, reference.array) > 0.8
+
+
+@pytest.mark.parametrize("source", ["folder", "table", "plethora"])
+def test_all_real_data_starts_from_them(source, tmp_path):
+    assert composed(tmp_path, f"data={source}").start == "phantoms"
+
+
+def test_phantoms_start_from_chance(tmp_path):
+    assert composed(tmp_path).start is None
+
+
+def test_other_networks_start_from_chance_and_it_is_said(phantoms, capsys):
+    net = UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert start_from("phantoms", net, Split([*phantoms], [], [])) is None
+    assert "another network: this one starts from chance" in capsys.readouterr().out
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def test_of_several_runs_one_must_be_named(phantoms, tmp_path):

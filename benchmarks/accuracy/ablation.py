@@ -40,6 +40,7 @@ FOCAL = [  # parts of organs, no whole ones
 NO_HYPODENSITY = ["augmentation.transforms.3.prob=0"]
 VARIANTS: dict[str, list[str]] = {
     "default": [],
+    "from_chance": ["start=null"],
     "trusting": ["dataset.doubt_mm=null"],
     "fine_throughout": ["coarse_until=0"],
     "coarse_for_longer": ["coarse_until=0.75"],

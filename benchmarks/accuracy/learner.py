@@ -12,9 +12,11 @@ from pool import COMPANIONS, Pool
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from pleural.data.split import Split
 from pleural.loop import forgetting_average, halved
 from pleural.loss import KnownOnly
 from pleural.prepared import Sample
+from pleural.start import start_from
 from pleural.tuned import tuned
 
 LAST = 0.1  # share of a training over which its loss is averaged
@@ -29,7 +31,10 @@ class Learner:
     def __init__(self, made: DictConfig, pool: Pool, held_out: str, device: torch.device) -> None:
         self.made, self.pool, self.held_out, self.device = made, pool, held_out, device
         torch.manual_seed(made.seed)
-        self.net, self.average = (tuned(instantiate(made.model)).to(device) for _ in range(2))
+        nets = [instantiate(made.model) for _ in range(2)]
+        for net in nets:
+            start_from(made.start, net, Split([], [], []))  # phantoms: whoever validates
+        self.net, self.average = (tuned(net).to(device) for net in nets)
         self.averages, self.weights = (
             [*net.state_dict().values()] for net in (self.average, self.net)
         )

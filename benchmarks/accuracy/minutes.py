@@ -34,6 +34,13 @@ def plot(dices: Mapping[str, Sequence[float]], minutes: Sequence[int], title: st
     return figure
 
 
+def setting_of(experiment: str) -> list[str]:
+    """What is typed for the name of an experiment, or for a setting of the default's."""
+    if experiment == "default":
+        return []
+    return [experiment if "=" in experiment else f"experiment={experiment}"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -43,7 +50,12 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="+", default=[0])
     parser.add_argument("--n-folds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--experiments", nargs="+", default=["default", "baseline"])
+    parser.add_argument(
+        "--experiments",
+        nargs="+",
+        default=["default", "baseline"],
+        help="or settings of the default's, such as start=null",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--ledger", type=Path, help="file of what was measured before; grows")
     parser.add_argument("--out", default="outputs/minutes")
@@ -58,7 +70,7 @@ def main() -> None:
             options.root, options.n_folds, options.folds, by_minutes(minutes), options.jobs, ledger
         )
         for experiment in options.experiments:
-            settings = [] if experiment == "default" else [f"experiment={experiment}"]
+            settings = setting_of(experiment)
             folder = out / (
                 f"{experiment}_{options.n_folds}_folds_{minutes}_minutes_seed{options.seed}"
             )

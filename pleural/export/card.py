@@ -15,6 +15,7 @@ from pleural.errors import InputError
 from pleural.export.description import NO_DEVICE, NOT_STATED, TASK, Json, cases_of
 from pleural.io.whole import read_json
 from pleural.run_folder import CONFIG, validation_chose
+from pleural.start import SHIPPED
 from pleural.statistics import few, mean
 from pleural.summary_text import shown
 from pleural.trained import Run
@@ -120,9 +121,10 @@ def _training(run: Run, about: Json) -> Iterator[str]:
             f"{record['seed']}; epoch {record['best_epoch']} (counted from 0) was kept"
         )
     if start := record.get("start"):
+        ours = ", synthetic chests," if start["run"] in SHIPPED else ""
         yield (
             f"- started from the weights with SHA-256 `{start['weights_sha256']}`, learnt from "
-            f"{counted(len(start['training']), 'scan')} that the table above names too"
+            f"{counted(len(start['training']), 'scan')}{ours} that the table above names too"
         )
     if companions := record.get("companions"):
         yield f"- {len(companions)} synthetic chests trained along, drawn as often as one case"
