@@ -9,6 +9,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
+from pleural.data.case import Case
 from pleural.data.split import Split
 from pleural.errors import InputError
 from pleural.held_out import Exposure
@@ -41,7 +42,7 @@ def start_from(start: str | Path | None, net: nn.Module, split: Split) -> dict[s
         return None
     run = _run(start)
     exposure = Exposure.of(run, split.validation)
-    if seen := [case.name for case in split.validation if exposure.trained_on(case)]:
+    if seen := [case.name for case in split.validation if _learnt_from(exposure, case)]:
         raise InputError(
             f"start={start}: learnt from {listed(seen)}, which would validate here: name a run "
             "that held them out, or validate on others (fold, split.validation; fold=all: on none)"
@@ -66,6 +67,13 @@ def _run(start: str | Path) -> Run:
     if len(runs) > 1:
         raise InputError(f"start={start}: holds {len(runs)} runs; name one of them")
     return runs[0]
+
+
+def _learnt_from(exposure: Exposure, case: Case) -> bool:
+    try:
+        return exposure.trained_on(case)
+    except InputError:  # cannot be read: told when cases are prepared, with all that is wrong
+        return False
 
 
 def _unlike(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a training starts from, and what that must not have seen."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from pleural.data.phantom import Phantom
 from pleural.data.split import Split, split
 from pleural.dice import dice
-from pleural.errors import InputError
+from pleural.errors import Findings, InputError
 from pleural.held_out import Exposure
 from pleural.model import UNet
 from pleural.run_folder import CONFIG, RunFolder
@@ -92,6 +93,14 @@ def test_what_it_started_from_saw_counts_as_seen(phantoms, tmp_path):
     assert [seen.trained_on(case) for case in phantoms] == [True, True, False]
     with pytest.raises(InputError, match=rf"learnt from {a.name}, which would validate here"):
         start_from(parent, net, Split([b], [a], []))
+
+
+def test_scans_that_are_gone_are_told_all_at_once(first, phantoms, tmp_path):
+    gone = [replace(case, image=tmp_path / f"{case.name}.nii.gz") for case in phantoms]
+    with pytest.raises(Findings) as told:
+        train(**settings(gone, tmp_path / "run", start=first))
+    findings = "\n".join(told.value.findings)
+    assert all(f"{case.image}: there is no such file" in findings for case in gone)
 
 
 def test_weights_of_another_network_are_refused(first, phantoms):
