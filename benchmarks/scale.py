@@ -27,7 +27,7 @@ from pleural.versions import versions
 
 CASES = (10, 100, 1_000, 10_000, 100_000)
 GPUS = (1, 8, 64)
-LEAST_PATCHES = 1_200  # 12 epochs of 100
+LEAST_PATCHES = 1_000  # 10 epochs of 100
 N_PATCHES = 60
 
 

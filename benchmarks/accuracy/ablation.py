@@ -1,6 +1,6 @@
 """What each part of the default adds: out-of-fold Dice with one thing changed at a time.
 
-    python benchmarks/accuracy/ablation.py --root DIR --epochs 12
+    python benchmarks/accuracy/ablation.py --root DIR --epochs 10
     python benchmarks/accuracy/ablation.py --root DIR --variants default one_contrast --seeds 0 1 2
 
 Every variant trains the same folds on as many patches (or for as many minutes: then leave the
@@ -112,7 +112,7 @@ def main() -> None:
     )
     parser.add_argument("--root", required=True, help="folder of the scans, as for data=plethora")
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--epochs", type=int, default=12, help="of each training")
+    either.add_argument("--epochs", type=int, default=10, help="of each training")
     either.add_argument("--minutes", type=int, help="of each training, instead")
     parser.add_argument("--n-folds", type=int, default=7)
     parser.add_argument("--folds", type=int, nargs="+", help="some of them")
