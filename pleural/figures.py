@@ -19,6 +19,7 @@ REFERENCE_COLOUR = "#1b9e77"
 TRAINING_COLOUR = "#7570b3"
 READER_COLOURS = (TRAINING_COLOUR, "#e7298a", "#66a61e", "#e6ab02")  # in turn
 SOFT_TISSUE_HU = (-160, 240)
+HALVED, SHADE = "learning at half the resolution", "#f0f0f0"
 N_PREVIEW = 6
 VIEW_MARGIN_MM = 5.0
 
@@ -35,10 +36,13 @@ class Slice(NamedTuple):
 def dice_curve(rows: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Figure:
     """Dice (y) against epoch (x), training and validation, the best epoch marked.
 
-    ``rows`` hold ``epoch``, ``train_dice`` and, where an epoch was validated, ``val_dice``.
+    ``rows`` hold ``epoch``, ``train_dice`` and, where an epoch was validated, ``val_dice``; those
+    that are ``halved`` are shaded.
     """
     figure = Figure(figsize=(7, 4.2), dpi=120, layout="constrained")
     axes = figure.add_subplot()
+    if (span := halved_span(rows)) is not None:
+        axes.axvspan(*span, color=SHADE, label=HALVED)
     for column, label, colour in (
         ("train_dice", "training patches (soft Dice)", TRAINING_COLOUR),
         ("val_dice", "validation scans (mean Dice)", MODEL_COLOUR),
@@ -56,8 +60,14 @@ def dice_curve(rows: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Fig
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(loc="lower right", edgecolor="none")
     return figure
+
+
+def halved_span(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
+    """Where the epochs begin and end that learnt from halved patches, whose Dice is low for it."""
+    epochs = [row["epoch"] for row in rows if row.get("halved")]
+    return (epochs[0] - 0.5, epochs[-1] + 0.5) if epochs else None
 
 
 def contours(slices: Sequence[Slice]) -> Figure:
@@ -71,7 +81,7 @@ def contours(slices: Sequence[Slice]) -> Figure:
         _draw(axes, image, masks, _tissue_window(image))
         axes.set_title(title, fontsize=9, parse_math=False)  # a name may hold a $
     figure.suptitle(
-        "reference green, model orange (as prepared, before unsure parts are left out)", fontsize=9
+        "reference green, model orange\n(as prepared, before unsure parts are left out)", fontsize=9
     )
     return figure
 

@@ -26,7 +26,8 @@ class History(Callback):
     """Keeps a row an epoch, the best weights and the pictures, and writes them at once.
 
     The module it watches has ``judged`` (the network that is validated), ``dice_of_case`` of the
-    epoch's validation and their ``mean_dice``.
+    epoch's validation and their ``mean_dice``, and ``halving``: whether its last patches were seen
+    at half their resolution.
 
     Args:
         split: of the cases.
@@ -79,6 +80,7 @@ class History(Callback):
                 "step": trainer.global_step,
                 "minutes": round((time.perf_counter() - self.started) / 60, 3),
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "halved": module.halving,
                 **{f"train_{name}": _of_epoch(trainer, name) for name in AVERAGED},
                 **_validation_columns(module),
             }

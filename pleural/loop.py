@@ -86,6 +86,7 @@ class Training(LightningModule):
         self.coarse_until = coarse_until
         self.bad_loss = bad_loss
         self.distrusted = frozenset(distrusted)
+        self.halving = False  # patches, in the last step
         self.patches = 0  # learnt from, by this process
         self.skipped_steps = 0
         self.seed = torch.initial_seed()
@@ -104,7 +105,8 @@ class Training(LightningModule):
 
     def training_step(self, batch: Sample, _: int) -> Tensor | None:
         image, label = batch["image"], batch["label"]
-        if self.progress() < self.coarse_until:
+        self.halving = self.progress() < self.coarse_until
+        if self.halving:
             image, label = halved(image), halved(label)
         # Of a step that is left out nothing stays, and norms take their statistics on the way.
         before = [*map(torch.clone, self.net.buffers())] if self.bad_loss == "skip" else []
@@ -156,7 +158,7 @@ class Training(LightningModule):
         self.log("val/dice", self.mean_dice, prog_bar=True, rank_zero_only=True)
         for name, value in self.dice_of_case.items():
             self.log(f"val/dice/{name}", value, rank_zero_only=True)
-        if hasattr(self.schedule, "observe"):
+        if hasattr(self.schedule, "observe") and not self.halving:
             self.schedule.observe(self.mean_dice)
 
     def configure_optimizers(self) -> Any:

@@ -72,7 +72,7 @@ class Plateau(_Warmed):
         return self._climb(progress) * self.reached
 
     def observe(self, dice: float) -> None:
-        """To be told every validation's Dice."""
+        """To be told the Dice of every validation since patches are whole."""
         if dice > self.best:
             self.best, self.waited = dice, 0
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
@@ -29,6 +29,7 @@ from pleural.interrupt import Interrupt
 from pleural.judgement import Score, described, judge, mean_dice, summary
 from pleural.loop import Training
 from pleural.parts import shares
+from pleural.patience import Patience
 from pleural.preflight import check, check_choosing, validation_chooses
 from pleural.prepared import Sample
 from pleural.run_folder import RunFolder
@@ -79,7 +80,8 @@ def train(
         keep: ``best``, or ``last``: the last epoch, chosen by nothing. The validation scans are
             then seen only when it is judged, so their Dice is that of scans it never met. The last
             is kept, too, where no trusted mask validates.
-        patience: stop after so many validations without a better Dice; ``None``: never.
+        patience: stop after so many validations without a better Dice, those while patches are
+            halved not counted; ``None``: never.
         run_dir: gets everything; a training of the same ``settings`` on the same cases in it is
             resumed from its last epoch or, if it finished, left as it is; any other is refused.
         settings: identifies what was asked for.
@@ -107,6 +109,8 @@ def train(
     chooses = validation_chooses(subsets, keep)  # by validation: the epoch that is kept
     if keep == "best" and subsets.validation and not chooses:
         tell("no trusted mask validates, so no epoch can be called best: the last is kept")
+    if chooses and coarse_until:
+        tell(f"patches are halved for the first {coarse_until:.0%}: until then validation is low")
     module = Training(
         model,
         loss,
@@ -180,7 +184,7 @@ def _callbacks(run: RunFolder, history: History, patience: int | None) -> list[C
     )
     callbacks = [history, LearningRateMonitor("epoch"), keep_last]
     if patience is not None and history.chooses:
-        callbacks.append(EarlyStopping("val/dice", mode="max", patience=patience))
+        callbacks.append(Patience(patience))
     elif patience is not None:
         tell = rank_zero_only(print)
         tell(f"patience={patience} ends nothing: no validation chooses the epoch here")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pleural.figures import Slice, body_view, contours, dice_curve, preview
+from pleural.figures import HALVED, Slice, body_view, contours, dice_curve, preview
 from pleural.volume import Volume
 
 ROWS = [
@@ -25,6 +25,14 @@ def test_epochs_that_were_not_validated_are_left_out():
     (axes,) = dice_curve(ROWS, best_epoch=2).axes
     validation = next(line for line in axes.lines if "validation" in str(line.get_label()))
     np.testing.assert_array_equal(validation.get_xdata(), [0, 2])
+
+
+def test_epochs_of_halved_patches_are_shaded():
+    (axes,) = dice_curve([{**row, "halved": row["epoch"] < 2} for row in ROWS], best_epoch=2).axes
+    (shade,) = axes.patches
+    assert shade.get_label() == HALVED
+    assert (shade.get_x(), shade.get_width()) == (-0.5, 2)
+    assert not dice_curve(ROWS, best_epoch=2).axes[0].patches
 
 
 def test_without_validation_there_is_a_training_curve():

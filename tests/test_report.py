@@ -16,6 +16,7 @@ from PIL import Image
 
 from pleural.errors import InputError
 from pleural.evaluate import evaluate
+from pleural.figures import HALVED
 from pleural.io import nifti
 from pleural.measure import measure
 from pleural.prediction_folder import PredictionFolder
@@ -515,6 +516,14 @@ def test_the_curve_marks_the_best_epoch_and_offers_every_case():
     figure = plots.dice_curve(rows, best_epoch=1)
     assert [trace.name for trace in figure.data][2:] == ["a", "best epoch 1: 0.200"]
     assert figure.data[2].visible == "legendonly"
+    assert len(figure.layout.shapes) == 1  # the best epoch's line
+
+
+def test_the_curve_shades_epochs_of_halved_patches():
+    rows = [{"epoch": n, "train_dice": 0.1, "halved": n == 0} for n in (0, 1)]
+    figure = plots.dice_curve(rows, best_epoch=None)
+    assert [(shape.x0, shape.x1) for shape in figure.layout.shapes] == [(-0.5, 0.5)]
+    assert [note.text for note in figure.layout.annotations] == [HALVED]
 
 
 def test_plots_take_no_name_for_html():

@@ -231,6 +231,16 @@ def test_patience_ends_a_training_that_stands_still(phantoms, tmp_path):
     assert len(rows(tmp_path)) == 3  # the first is the best, two more are waited for
 
 
+def test_neither_patience_nor_plateau_counts_while_patches_are_halved(phantoms, tmp_path):
+    frozen = partial(torch.optim.AdamW, lr=0.0, weight_decay=0.0)
+    changes = {"trainer": lightning(max_epochs=8), "optimizer": frozen, "coarse_until": 0.5}
+    waits = {"patience": 2, "scheduler": Plateau(warmup=0, patience=0, factor=0.5)}
+    train(**settings(phantoms, tmp_path, **changes, **waits))
+    seen = rows(tmp_path)
+    assert [row["halved"] for row in seen] == ["True"] * 4 + ["False"] * 3  # one and two more
+    assert waits["scheduler"].reached == 0.25
+
+
 def test_patience_where_nothing_chooses_is_told_to_be_idle(phantoms, tmp_path, capsys):
     train(**settings(phantoms, tmp_path, keep="last", patience=2))
     assert "patience=2 ends nothing" in capsys.readouterr().out
@@ -391,6 +401,7 @@ def test_first_patches_are_halved_in_plane(phantoms, tmp_path):
     n_x, n_y, n_z = PATCH
     half = (n_x // 2, n_y // 2, n_z)
     assert seen == [half] * 5 + [PATCH] * 4  # of 9 steps, the fifth begins before the middle
+    assert [row["halved"] for row in rows(tmp_path)] == ["True", "False", "False"]
 
 
 def test_halved_fluid_beside_the_unknown_is_unknown():

@@ -13,7 +13,15 @@ import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from pleural.figures import MODEL_COLOUR, READER_COLOURS, REFERENCE_COLOUR, TRAINING_COLOUR
+from pleural.figures import (
+    HALVED,
+    MODEL_COLOUR,
+    READER_COLOURS,
+    REFERENCE_COLOUR,
+    SHADE,
+    TRAINING_COLOUR,
+    halved_span,
+)
 from pleural.summary_text import shown
 
 Row = Mapping[str, Any]
@@ -61,6 +69,9 @@ def dice_curve(rows: Sequence[Row], best_epoch: int | None) -> go.Figure:
         line = {"width": 1, "dash": "dot"}
         label = _text(key.removeprefix("val_dice_"))
         figure.add_trace(_curve(rows, key, label, line=line, visible="legendonly"))
+    if (span := halved_span(rows)) is not None:
+        told = {"annotation_text": HALVED, "annotation_position": "top left"}
+        figure.add_vrect(*span, fillcolor=SHADE, opacity=1, line_width=0, layer="below", **told)
     best = next((row for row in rows if row["epoch"] == best_epoch), None)
     if best is not None and best.get("val_dice") is not None:
         figure.add_vline(best["epoch"], line={"color": GREY, "width": 1, "dash": "dash"}, opacity=1)
