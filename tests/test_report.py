@@ -238,6 +238,17 @@ def test_a_training_is_told_in_plain_words(trained):
     assert "look for yourself: one (7.5 mL)." in page.cautions[-1]
 
 
+def test_brackets_are_explained_where_there_are_some(trained, tmp_path):
+    run = write_training(tmp_path)
+    record = run.load_record()
+    one = {"split": {**record["split"], "validation": record["split"]["validation"][:1]}}
+    run.save_record(record | one | {"cases": record["cases"][:1]})
+    for folder, explained in ((trained, True), (tmp_path, False)):
+        words = page_of(folder).words
+        assert ("[" in words[1]) is explained
+        assert ("Square brackets" in words[2]) is explained
+
+
 def test_a_training_says_what_it_started_from(trained, tmp_path):
     assert "Started from" not in page_of(trained).facts
     run = write_training(tmp_path)

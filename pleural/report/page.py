@@ -25,8 +25,9 @@ HERE = Path(__file__).parent
 NOTHING = "–"
 DICE = (
     "Dice tells how far the model's mask and the reference overlap: 1 is the same mask, 0 no "
-    "overlap. Square brackets hold 95 % intervals over patients."
+    "overlap."
 )
+INTERVALS = "Square brackets hold 95 % intervals over patients."
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,11 @@ def shown(value: Any, decimals: int | None = None) -> str:
     if decimals is None:
         return str(value)
     return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no -0.0
+
+
+def about_dice(estimate: Mapping[str, Any]) -> str:
+    """What a reader needs to know of a mean Dice, and of its interval where there is one."""
+    return DICE if estimate["low"] is None else f"{DICE} {INTERVALS}"
 
 
 def left_out(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
