@@ -107,10 +107,7 @@ def train(
         return math.nan if earlier["dice"] is None else float(earlier["dice"])
     begun = earlier.get("start") if earlier else start_from(start, model, subsets)
     chooses = validation_chooses(subsets, keep)  # by validation: the epoch that is kept
-    if keep == "best" and subsets.validation and not chooses:
-        tell("no trusted mask validates, so no epoch can be called best: the last is kept")
-    if chooses and coarse_until:
-        tell(f"patches are halved for the first {coarse_until:.0%}: until then validation is low")
+    _tell_of_validation(bool(keep == "best" and subsets.validation), chooses, coarse_until)
     module = Training(
         model,
         loss,
@@ -176,6 +173,14 @@ def _earlier(run: RunFolder, settings: str, subsets: Split) -> dict[str, Any]:
                 "data and fold; else name another folder"
             )
     return record
+
+
+def _tell_of_validation(wanted: bool, chooses: bool, coarse_until: float) -> None:
+    tell = rank_zero_only(print)
+    if wanted and not chooses:
+        tell("no trusted mask validates, so no epoch can be called best: the last is kept")
+    if chooses and coarse_until:
+        tell(f"patches are halved for the first {coarse_until:.0%}: until then validation is low")
 
 
 def _callbacks(run: RunFolder, history: History, patience: int | None) -> list[Callback]:

@@ -18,6 +18,7 @@ LAYERS = [
         *(
             "settings",
             "schedule",
+            "patience",
             "statistics",
             "inference",
             "loss",
