@@ -10,7 +10,7 @@ from typing import Any
 from pleural.data.case import natural
 from pleural.report import case_table, plots, stills
 from pleural.report.case_table import Column
-from pleural.report.page import Chart, Page, Study, Table, about_dice
+from pleural.report.page import DICE, INTERVALS, Chart, Page, Study, Table
 from pleural.report.slices import PREDICTION, REFERENCE
 from pleural.statistics import TOO_FEW
 from pleural.summary_text import shown
@@ -74,7 +74,7 @@ def _words(model: Row, rows: Sequence[Row]) -> Iterator[str]:
         dice = model["mean"]["dice"]
         few = f": {TOO_FEW}" if model["warning"] else ""
         yield f"Mean Dice {shown(dice, 2)} over {counted(dice['n'], 'patient')}{few}."
-        yield about_dice(dice)
+        yield f"{DICE} {INTERVALS}"
         error = model["mean"]["absolute_volume_error_ml"]
         yield f"The volume is off by {shown(error, 0)} mL on average, in either direction."
     if agreement["sd_ml"] is not None:

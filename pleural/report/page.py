@@ -135,11 +135,6 @@ def shown(value: Any, decimals: int | None = None) -> str:
     return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no -0.0
 
 
-def about_dice(estimate: Mapping[str, Any]) -> str:
-    """What a reader needs to know of a mean Dice, and of its interval where there is one."""
-    return DICE if estimate["low"] is None else f"{DICE} {INTERVALS}"
-
-
 def left_out(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A caution where the network is unsure of something (none in what older code wrote)."""
     unsure = [row for row in rows if row.get("unsure_ml")]

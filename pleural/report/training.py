@@ -11,7 +11,7 @@ from typing import Any
 from pleural.data.case import natural
 from pleural.report import case_table, plots
 from pleural.report.overlay import data_url
-from pleural.report.page import Chart, Page, Table, about_dice, left_out
+from pleural.report.page import DICE, INTERVALS, Chart, Page, Table, left_out
 from pleural.run_folder import CONFIG, RunFolder, validation_chose
 from pleural.statistics import TOO_FEW, few, mean
 from pleural.summary_text import shown
@@ -79,7 +79,7 @@ def _words(
         f"Mean Dice {shown(asdict(dice), 2)} over {counted(dice.n, 'patient')} with effusion"
         f"{few_patients}."
     )
-    yield about_dice(asdict(dice))
+    yield DICE if dice.low is None else f"{DICE} {INTERVALS}"
     best = validation_chose(record)
     yield f"It did best at {epochs}." if best else f"Its weights are those of {epochs}."
     if missed := [row["name"] for row in positive if row["dice"] == 0]:
