@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import importlib
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from pleural import io
 from pleural.data.phantom import VOLUMES_ML, Phantom
 from pleural.errors import InputError
+from pleural.run_folder import CONFIG
+from pleural.start import SHIPPED
+
+ROOT = Path(__file__).resolve().parents[1]
 
 COARSE_MM = (5.0, 5.0, 8.0)
 
@@ -136,3 +143,15 @@ def test_a_study_is_made_without_torch() -> None:
     source = Path(importlib.import_module("pleural.anatomy").__file__ or "").parent
     for path in source.glob("*.py"):
         assert "torch" not in path.read_text() and "monai" not in path.read_text()
+
+
+def test_phantoms_that_judge_are_no_bodies_that_anything_learns_from() -> None:
+    judging = runpy.run_path(str(ROOT / "benchmarks/accuracy/false_alarms.py"))["SEED"]
+    started_from = OmegaConf.load(SHIPPED["phantoms"] / CONFIG)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        default = compose("config")
+        learnt = compose("config", ["experiment=phantoms"])
+        with_companions = compose("config", ["data=folder", "data.root=none"])
+    seeds = [default.data.seed, with_companions.companions.seed, learnt.data.seed]
+    assert judging not in [*seeds, started_from.data.seed]
+    assert learnt.data.seed == started_from.data.seed

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from false_alarms import LIMIT_ML, beyond_ml, phantom
+from false_alarms import LIMIT_ML, SEED, beyond_ml, phantom
 from folds import Line, append, held_out, lines_in, summary
 from omegaconf import OmegaConf
 
@@ -87,6 +87,7 @@ def judge(runs: Sequence[Run], root: str, rules: list[Shares], n_phantoms: int) 
             "code": run.record["versions"]["code"],
             "rules": [[*rule] for rule in rules],
             "cases": {case.name: judged(member, case, rules) for case in held_out(run, cases)},
+            "phantom_seed": SEED,
             "phantoms_ml": [[m.nonzero_ml for m in masks(member, p, rules)] for p in phantoms],
         }
 
@@ -116,7 +117,8 @@ def table(lines: Sequence[Line]) -> str:
         told.append(f"| {' | '.join(cells)} |")
     codes = ", ".join(sorted({line["code"][:10] for line in lines}))
     about = f"Dice without poor masks, n = {len(good)}, seeds: {len(own)}; {len(lines)} networks, "
-    about += f"{len(lines[0]['phantoms_ml'])} phantoms each, trained by code {codes}."
+    seeds = ", ".join(sorted({f"{line['phantom_seed']}" for line in lines}))
+    about += f"{len(lines[0]['phantoms_ml'])} phantoms each, of seed {seeds}; code {codes}."
     return "\n".join([*told, "", about])
 
 
