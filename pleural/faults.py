@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 from pleural.dataset import Patches
@@ -9,6 +10,13 @@ from pleural.errors import InputError, first_line, one_line, root_cause, said
 from pleural.run_folder import RunFolder
 
 OUT_OF_MEMORY = "out of memory|can(no|')t allocate memory|not enough memory"
+REMEDIES = {  # of what an operating system says
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.ENOENT, errno.EIO), "make room there, or bring it back"
+    ),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "let it be written there"),
+    errno.EMFILE: "lower dataset.num_workers, or raise the limit of open files (ulimit -n)",
+}
 WORKER_DIED = "DataLoader worker .*(killed|exited)"
 
 
@@ -27,7 +35,8 @@ def what_happened(error: Exception, run: RunFolder, dataset: Patches) -> InputEr
         )
     kept = f"what {run.path} holds is whole, and resume={run.path} goes on from there"
     if isinstance(cause, OSError):
-        return InputError(f"{one_line(cause)}: make room there, or bring it back; {kept}")
+        remedies = [REMEDIES[cause.errno]] if cause.errno in REMEDIES else []
+        return InputError(f"{one_line(cause)}: {'; '.join([*remedies, kept])}")
     if re.search(WORKER_DIED, str(error)):
         return InputError(
             f"a process that cuts patches died ({first_line(error)}), most likely for want of "

@@ -60,22 +60,24 @@ def mean_dice(scores: Sequence[Score]) -> float:
 def described(split: Split) -> dict[str, list[dict[str, Any]]]:
     """Each part's cases for the run's record, with a hash of the content of those that are used."""
     used = {"training": split.training, "validation": split.validation}
-    parts: dict[str, list[dict[str, Any]]] = {
-        part: [
-            {
-                "name": case.name,
-                "patient": case.patient,
-                "volume_ml": round(case.volume_ml, 3),
-                "image_sha256": case.image_hash,
-                "sha256": case.content_hash,
-            }
-            for case in cases
-        ]
-        for part, cases in used.items()
-    }
+    parts = {part: entries(cases) for part, cases in used.items()}
     for part, cases in (("unlabelled", split.unlabelled), ("distrusted", split.distrusted)):
         parts[part] = [{"name": case.name, "patient": case.patient} for case in cases]
     return parts
+
+
+def entries(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Of cases that are used, what tells them again wherever they lie."""
+    return [
+        {
+            "name": case.name,
+            "patient": case.patient,
+            "volume_ml": round(case.volume_ml, 3),
+            "image_sha256": case.image_hash,
+            "sha256": case.content_hash,
+        }
+        for case in cases
+    ]
 
 
 def summary(run: RunFolder, kept: str, n_epochs: int, scores: Sequence[Score]) -> str:

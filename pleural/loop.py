@@ -148,8 +148,11 @@ class Training(LightningModule):
 
     def validation_step(self, batch: Sample, _: int) -> dict[str, Tensor]:
         logits = self.inferer(batch["image"].float(), self.judged)
-        prediction, reference = logits >= self.logit_threshold, batch["label"] >= 0.5
-        if batch["label"].any():  # an effusion too thin for half a voxel still counts
+        prediction, label = logits >= self.logit_threshold, batch["label"]
+        # An effusion that fills half of no voxel is where there is most of it.
+        fullest = label.max().item()
+        reference = (label >= min(0.5, fullest)) & (label > 0)
+        if fullest > 0:
             self.dice_of_case[batch["name"][0]] = dice(prediction, reference)
         return {"prediction": prediction, "reference": reference}
 

@@ -27,7 +27,7 @@ class DiceBCE(nn.Module):
             outweighs small ones and what is invented elsewhere; ``patch``: the mean of each
             patch's own; ``effusion``: over all patches with effusion together, and each without
             by itself, weighed by their numbers.
-        smooth: voxels that count as found in every patch (or batch). With few or none, a patch
+        smooth: voxels that count as found in every patch (or batch). With few, a patch
             without effusion costs 1 whatever is predicted in it; with many, small effusions cost
             little.
 
@@ -50,6 +50,8 @@ class DiceBCE(nn.Module):
             raise InputError(f"dice_over is batch, patch or effusion; got {dice_over!r}")
         if pos_weight <= 0:
             raise InputError(f"loss.pos_weight is above 0; got {pos_weight}")
+        if smooth <= 0:  # with none, patches without effusion have no gradient that is a number
+            raise InputError(f"loss.smooth is above 0; got {smooth}")
         self.dice_over = dice_over
         self.dice_weight = dice_weight
         self.bce_weight = bce_weight

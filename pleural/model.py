@@ -31,9 +31,10 @@ class UNet(nn.Module):
         dimensions: 3, or 2 (see :class:`SliceWise`).
         channels: of each level, the finest first.
         stem_stride: of the image to the finest level, an axis each; 1 for none.
-        contrasts: lowest and highest value, on the image's scale from -1 to 1, of each channel that
-            the first convolution sees. A narrow one sets fluid off from muscle and liver, from
-            which it differs by some hundredths of a window that also holds lung and bone.
+        contrasts_hu: lowest and highest HU of each channel that the first convolution sees, cut to
+            the window. A narrow one sets fluid off from muscle and liver, from which it differs by
+            some hundredths of a window that also holds lung and bone.
+        window_hu: HU that are -1 and 1 in the image, as the preprocessing has it.
         prior: probability that the untrained network gives every voxel, about the share that is
             effusion; from one half, the first hundreds of steps go into learning this share.
         coarse_heads: so many of the levels below the finest, or all where there are fewer, have a
@@ -49,7 +50,8 @@ class UNet(nn.Module):
         dimensions: int,
         channels: Sequence[int],
         stem_stride: Sequence[int],
-        contrasts: Sequence[Sequence[float]],
+        contrasts_hu: Sequence[Sequence[float]],
+        window_hu: Sequence[float],
         prior: float,
         coarse_heads: int = 0,  # runs from before there were any
     ) -> None:
@@ -60,8 +62,8 @@ class UNet(nn.Module):
         up: Any = nn.ConvTranspose2d if dimensions == 2 else nn.ConvTranspose3d
         block = partial(_block, dimensions)
         self.stride, finest = tuple(stem_stride), channels[0]
-        self.contrasts = [(float(low), float(high)) for low, high in contrasts]
-        stem = nn.Sequential(block(len(contrasts), finest, self.stride), block(finest, finest))
+        self.contrasts = _in_window(contrasts_hu, window_hu)
+        stem = nn.Sequential(block(len(contrasts_hu), finest, self.stride), block(finest, finest))
         self.encoder = nn.ModuleList([stem])
         self.up = nn.ModuleList()
         self.decoder = nn.ModuleList()
@@ -112,8 +114,20 @@ def _block(
     )
 
 
+def _in_window(
+    ranges_hu: Sequence[Sequence[float]], window_hu: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Ranges of HU, cut to the window, on the scale of an image, on which that is -1 to 1."""
+    least_hu, most_hu = window_hu
+    middle_hu, half_hu = (least_hu + most_hu) / 2, (most_hu - least_hu) / 2
+    cut = [(max(low, least_hu), min(high, most_hu)) for low, high in ranges_hu]
+    if any(low >= high for low, high in cut):
+        raise ValueError(f"contrasts_hu lie within window_hu, {[*window_hu]}; got {[*ranges_hu]}")
+    return [((low - middle_hu) / half_hu, (high - middle_hu) / half_hu) for low, high in cut]
+
+
 def seen_in(contrasts: Sequence[tuple[float, float]], image: Tensor) -> Tensor:
-    """``(B, 1, ...)`` to ``(B, C, ...)``: each contrast's range brought to 0 to 2 and clipped.
+    """``(B, 1, ...)`` to ``(B, C, ...)``: each range of values brought to 0 to 2, and clipped.
 
     Air is 0, as what convolutions pad with: were that the middle of the range, there would be a
     film of water around every volume, on air, as an effusion lies on lung. To be done before

@@ -13,6 +13,7 @@ from pleural.dataset import Patches
 from pleural.errors import InputError, first_line, missing_package
 from pleural.hardware import wrong_gradients
 from pleural.loop import Training, halved_size
+from pleural.words import listed
 
 
 def validation_chooses(split: Split, keep: str) -> bool:
@@ -26,16 +27,25 @@ def validation_chooses(split: Split, keep: str) -> bool:
     return keep == "best" and bool(split.choosing)
 
 
-def check_choosing(cases: Sequence[Case]) -> None:
-    """
+def check_cases(split: Split, companions: Sequence[Case], chooses: bool) -> None:
+    """That validation can say something about what trains.
+
     Raises:
-        InputError: none of the cases that choose the epoch has an effusion.
+        InputError: a scan that trains would validate as well, under another name; or none of the
+            cases that choose the epoch has an effusion.
     """
-    if not any(case.volume_ml > 0 for case in cases):
-        names = ", ".join(case.name for case in cases)
+    if chooses and not any(case.volume_ml > 0 for case in split.choosing):
+        names = ", ".join(case.name for case in split.choosing)
         raise InputError(
             f"no trusted validation case has effusion ({names}), so no epoch would be best: "
             "choose another fold, name the cases in split.validation, or keep=last"
+        )
+    trains = {case.image_hash: case.name for case in [*split.training, *companions]}
+    twice = [(case.name, trains.get(case.image_hash)) for case in split.validation]
+    if told := [f"{name} is {other}" for name, other in twice if other]:
+        raise InputError(
+            f"the same scan would train and validate ({listed(told)}): take one of them out, or "
+            "give both one patient (data.patient_pattern, or a table's column patient)"
         )
 
 

@@ -69,7 +69,8 @@ class Prepare(Transform):
 class OnDisk(Transform):
     """Keeps what ``prepare`` makes as files.
 
-    An entry's key is the content of the case's files and the settings of the preprocessing; it is
+    An entry's key is the content of the case's files, whether it is listed as negative, and the
+    settings of the preprocessing; it is
     written beside its place and renamed, so an entry that is there is whole.
 
     Args:
@@ -119,7 +120,8 @@ class OnDisk(Transform):
     def _key(self, case: Case) -> str:
         preprocess = self.prepare.preprocess
         settings = (type(preprocess).__name__, sorted(vars(preprocess).items()))
-        text = repr((PREPARED_VERSION, case.content_hash, settings, self.prepare.patch_size))
+        of_case = case.content_hash, case.negative  # which empty mask is refused hangs on it
+        text = repr((PREPARED_VERSION, of_case, settings, self.prepare.patch_size))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

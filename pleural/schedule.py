@@ -60,7 +60,10 @@ class Poly(_Warmed):
 
 @dataclass
 class Plateau(_Warmed):
-    """Times ``factor`` whenever the validation Dice has not risen for ``patience`` validations."""
+    """Times ``factor`` after more than ``patience`` validations without a better Dice, in a row.
+
+    Counted as torch's ``ReduceLROnPlateau`` does: with 0 the first that is no better lowers it.
+    """
 
     patience: int
     factor: float

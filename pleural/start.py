@@ -1,4 +1,4 @@
-"""What a training starts from, where it is not chance: weights that were learnt before."""
+"""What a training starts from, where its weights are not random: some that were learnt before."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ def start_from(start: str | Path | None, net: nn.Module, split: Split) -> dict[s
 
     Args:
         start: a run folder; or a name in ``SHIPPED``, whose weights are for the default network, so
-            that another starts from chance, and that is said; or ``None``: chance.
+            that another starts from random ones, and that is said; or ``None``: random ones.
 
     Returns:
         What a record tells of it: ``run``, the hash of its weights, and ``training``: what they
-        were learnt from, by that run and by the one that it started from itself. ``None``: chance.
+        were learnt from, by that run and by the one that it started from itself. ``None``: random
+        weights.
 
     Raises:
         InputError: there is not one run, its network is another, or it learnt from a scan (or
@@ -41,7 +42,7 @@ def start_from(start: str | Path | None, net: nn.Module, split: Split) -> dict[s
     if start is None:
         return None
     run = _run(start)
-    exposure = Exposure.of(run, split.validation)
+    exposure = Exposure.of(run, [*split.training, *split.validation])
     if seen := [case.name for case in split.validation if _learnt_from(exposure, case)]:
         raise InputError(
             f"start={start}: learnt from {listed(seen)}, which would validate here: name a run "
@@ -51,7 +52,7 @@ def start_from(start: str | Path | None, net: nn.Module, split: Split) -> dict[s
     if unlike := [*_unlike(weights, net.state_dict())]:
         told = f"start={start}: its weights are those of another network"
         if start in SHIPPED:
-            tell(f"{told}: this one starts from chance")
+            tell(f"{told}: this one starts from random ones")
             return None
         raise InputError(
             f"{told} ({unlike[0]}; {len(unlike)} differ): give model the settings of that run"

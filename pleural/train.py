@@ -26,11 +26,11 @@ from pleural.faults import what_happened
 from pleural.hardware import keep_freed_memory
 from pleural.history import History
 from pleural.interrupt import Interrupt
-from pleural.judgement import Score, described, judge, mean_dice, summary
+from pleural.judgement import Score, described, entries, judge, mean_dice, summary
 from pleural.loop import Training
 from pleural.parts import shares
 from pleural.patience import Patience
-from pleural.preflight import check, check_choosing, validation_chooses
+from pleural.preflight import check, check_cases, validation_chooses
 from pleural.prepared import Sample
 from pleural.run_folder import RunFolder
 from pleural.segmenter import Segmenter
@@ -74,7 +74,7 @@ def train(
             often as one case of ``data``; ``None``: there are none.
         sure_inside: which parts of a prediction are left out (see :func:`pleural.parts.unsure`).
         start: run folder, or name of weights that come with this package, that the network starts
-            from (see :func:`pleural.start.start_from`); ``None``: from chance.
+            from (see :func:`pleural.start.start_from`); ``None``: from random ones.
         coarse_until: share of the training before which patches are halved in plane.
         bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
         keep: ``best``, or ``last``: the last epoch, chosen by nothing. The validation scans are
@@ -105,7 +105,8 @@ def train(
     if earlier.get("finished"):
         tell(f"finished before, with the same settings and cases: {run.path}")
         return math.nan if earlier["dice"] is None else float(earlier["dice"])
-    begun = earlier.get("start") if earlier else start_from(start, model, subsets)
+    # Where the first epoch was cut off while it was kept, there is nothing yet to go on from.
+    begun = earlier.get("start") if run.last.exists() else start_from(start, model, subsets)
     chooses = validation_chooses(subsets, keep)  # by validation: the epoch that is kept
     _tell_of_validation(bool(keep == "best" and subsets.validation), chooses, coarse_until)
     module = Training(
@@ -128,10 +129,9 @@ def train(
     batches, volumes = dataset.loaders(
         subsets.training, subsets.validation, preprocess, augmentation, beside
     )
-    if chooses:
-        check_choosing(subsets.choosing)
+    check_cases(subsets, beside, chooses)
     about = {"versions": versions(), "seed": seed, "settings": settings}
-    cases = {"split": described(subsets), "companions": [case.name for case in beside]}
+    cases = {"split": described(subsets), "companions": entries(beside)}
     record = {**about, "finished": False, "start": begun, **cases}
     rank_zero_only(run.save_record)(record)
     clock.lap("prepare")

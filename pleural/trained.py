@@ -73,7 +73,12 @@ class Run:
         Raises:
             KeyError: the record does not say.
         """
-        return [*self.record["split"]["training"], *self.learnt_before]
+        return [*self.record["split"]["training"], *self.companions, *self.learnt_before]
+
+    @property
+    def companions(self) -> list[dict[str, Any]]:
+        """Of these, those that trained along, if any."""
+        return [*(self.record.get("companions") or [])]
 
     @property
     def learnt_before(self) -> list[dict[str, Any]]:

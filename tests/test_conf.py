@@ -58,6 +58,14 @@ def built(tmp_path: Path, group: str, option: str):
     return instantiate(config[group], _convert_="all")
 
 
+def test_the_table_of_a_training_stays_where_it_is_resumed(tmp_path):
+    for step in range(2):
+        logger = instantiate(composed(tmp_path, "logger=csv").logger)
+        logger.log_metrics({"loss": 1.0}, step)
+        logger.save()
+    assert len([*tmp_path.rglob("metrics.csv")]) == 2
+
+
 def test_every_group_has_the_options_that_are_told():
     assert {group: len(options) for group, options in OPTIONS.items()} == COUNTS
 

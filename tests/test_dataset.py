@@ -107,6 +107,20 @@ def test_a_second_training_prepares_nothing_again(phantoms, preprocess, tmp_path
         assert type(theirs["image"]) is np.ndarray  # in memory, not mapped
 
 
+def test_what_is_refused_is_refused_where_it_was_prepared_before(phantoms, preprocess, tmp_path):
+    """An empty mask, once of a negative case and then not listed as one; and the other way."""
+    positive, other = phantoms[:2]
+    mask = nifti.read(other.mask)
+    nifti.write(mask.with_array(np.zeros_like(mask.array)), tmp_path / "empty.nii.gz")
+    negative = dataclasses.replace(other, mask=tmp_path / "empty.nii.gz", negative=True)
+    data = patches(cache_dir=tmp_path / "cache")
+    data.loaders([positive, negative], [], preprocess, no_augmentation())
+    for case, told in ((negative, "the mask is empty"), (positive, "listed as negative, but")):
+        turned = dataclasses.replace(case, negative=not case.negative)
+        with pytest.raises(Findings, match=told):
+            data.loaders([turned], [], preprocess, no_augmentation())
+
+
 def test_a_cache_folder_that_cannot_be_written_is_told_once(phantoms, preprocess, tmp_path):
     (tmp_path / "file").touch()
     data = patches(cache_dir=tmp_path / "file" / "cache")

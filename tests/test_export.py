@@ -38,7 +38,8 @@ from tests.conftest import ROOT, Source, write_run
 from tests.test_conf import composed
 
 UNET = {"_target_": "pleural.model.UNet", "dimensions": 3, "channels": [4, 8]}
-UNET |= {"stem_stride": [2, 2, 1], "contrasts": [[-1, 1], [-0.2, 0.2]], "prior": 0.5}
+UNET |= {"stem_stride": [2, 2, 1], "contrasts_hu": [[-1000, 1000], [-200, 200]]}
+UNET |= {"window_hu": [-1000, 1000], "prior": 0.5}
 LICENCE = "synthetic; no terms"
 EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "docs/export.md").read_text("utf-8"), re.S)[0]
 # What the schema named in metadata.json requires (read at project-monai.github.io/schema).
@@ -240,7 +241,7 @@ def test_other_networks_survive_as_well(model, tmp_path):
 def test_free_sizes_are_more_than_one_multiple(tmp_path):
     """The default's six levels halve 32 slices, the phantoms' patch, to one."""
     torch.manual_seed(0)
-    net = UNet(3, [4] * 6, (1, 1, 1), [(-1, 1)], prior=0.5).eval()
+    net = UNet(3, [4] * 6, (1, 1, 1), [(-1000, 1000)], (-1000, 1000), prior=0.5).eval()
     size = (32, 32, 32)
     preprocess = ChestCT((-1000, 1000), (6, 6, None), crop_to_body=True, margin_mm=10)
     inferer = Windows(size, overlap=0.5, slab=32, slab_overlap=0.25)

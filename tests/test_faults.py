@@ -1,5 +1,6 @@
 """What is promised where something breaks: each test breaks it on purpose."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,10 +15,30 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from benchmarks.broken import outcome, same
 from pleural.command import resumed
+from pleural.dataset import Patches
 from pleural.errors import InputError
+from pleural.faults import what_happened
+from pleural.run_folder import RunFolder
 from tests.conftest import ROOT, SMALL, begun, run, typed
 
 RUN = "hydra.run.dir=run"
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "make room there"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EACCES, "let it be written"),
+        (errno.EBUSY, "Device or resource busy: what"),
+    ],
+)
+def test_what_an_operating_system_says_is_told_with_its_remedy(number, remedy, tmp_path):
+    dataset = Patches((8, 8, 8), (0, 0, 0), 1, 0.5, 1, 1, None, "memory", None, 1, 0)
+    error = OSError(number, os.strerror(number))
+    told = str(what_happened(error, RunFolder(tmp_path), dataset))
+    assert remedy in told
+    assert f"resume={tmp_path} goes on" in told
 
 
 @pytest.fixture(scope="module")

@@ -112,6 +112,12 @@ def test_what_dice_is_taken_over_is_one_of_three():
         loss(dice_over="all")
 
 
+@pytest.mark.parametrize("smooth", [0, -1])
+def test_without_a_smooth_patches_without_effusion_would_teach_no_number(smooth):
+    with pytest.raises(InputError, match=r"loss\.smooth is above 0"):
+        loss(smooth=smooth)
+
+
 def test_it_is_computed_in_fp32():
     target = patches()
     assert loss()(torch.zeros_like(target).bfloat16(), target).dtype == torch.float32

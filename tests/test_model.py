@@ -55,8 +55,24 @@ def test_each_contrast_is_a_channel_of_its_own(dimensions):
     torch.testing.assert_close(soft, (5 * image[0, 0]).clamp(-1, 1) + 1)
 
 
+def test_contrasts_are_in_hu_whatever_the_window():
+    contrasts_hu = [(-1000, 1000), (-160, 240)]
+    nets = [
+        UNet(3, (4, 8), (1, 1, 1), contrasts_hu, window_hu, 0.02)
+        for window_hu in ((-1000, 1000), (-1024, 3071), (-500, 300))
+    ]
+    hu = torch.tensor([-160.0, 0.0, 240.0])
+    for net, (low, high) in zip(nets, [(-1000, 1000), (-1024, 3071), (-500, 300)], strict=True):
+        image = ((hu - low) / (high - low) * 2 - 1).reshape(1, 1, 1, 1, 3)
+        torch.testing.assert_close(seen_in(net.contrasts, image)[0, 1, 0, 0], (hu + 160) / 200)
+    air = torch.full((1, 1, 1, 1, 1), -1.0)
+    assert all(not seen_in(net.contrasts, air).any() for net in nets)
+    with pytest.raises(ValueError, match="lie within window_hu"):
+        UNet(3, (4, 8), (1, 1, 1), contrasts_hu, (300, 900), 0.02)
+
+
 def test_beyond_its_border_a_volume_goes_on_as_air():
-    net = UNet(3, (4, 8), (2, 2, 1), [(-1, 1), (-0.16, 0.24)], 0.02)
+    net = UNet(3, (4, 8), (2, 2, 1), [(-1000, 1000), (-160, 240)], (-1000, 1000), 0.02)
     first = net.encoder[0][0][0]
     with torch.inference_mode():
         seen = first(seen_in(net.contrasts, torch.full((1, 1, 8, 8, 4), -1.0)))
@@ -71,14 +87,16 @@ def test_a_contrast_tells_apart_what_bf16_rounds_to_one():
 
 
 def test_a_unet_takes_images_of_any_size():
-    net = UNet(3, (4, 8), (2, 2, 1), [(-1, 1), (-0.16, 0.24)], 0.02).eval()
+    net = UNet(3, (4, 8), (2, 2, 1), [(-1000, 1000), (-160, 240)], (-1000, 1000), 0.02).eval()
     with torch.inference_mode():
         logits = net(torch.full((1, 1, 13, 10, 7), 0.01))
     assert logits.shape == (1, 1, 13, 10, 7)
 
 
 def deep(coarse_heads=2, stem_stride=(2, 2, 1)):
-    return UNet(len(stem_stride), (4, 8, 8), stem_stride, [(-1, 1)], 0.02, coarse_heads)
+    return UNet(
+        len(stem_stride), (4, 8, 8), stem_stride, [(-1000, 1000)], (-1000, 1000), 0.02, coarse_heads
+    )
 
 
 def test_coarse_levels_have_logits_of_their_own_while_training():

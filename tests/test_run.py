@@ -275,4 +275,4 @@ def test_the_real_scans_train_as_they_lie(tmp_path, plethora_root):
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert record["cases"][0]["reference_ml"] == pytest.approx(127.8, abs=0.1)
     assert len(record["split"]["training"]) == 6
-    assert record["companions"] == ["phantom_000"]
+    assert [case["name"] for case in record["companions"]] == ["phantom_000"]

@@ -33,7 +33,7 @@ def test_poly_comes_to_zero():
     assert Poly(0.0, 0.9)(1.1) == 0
 
 
-def test_plateau_halves_after_waiting():
+def test_plateau_halves_after_more_than_its_patience():
     schedule = Plateau(warmup=0.0, patience=1, factor=0.5)
     factors = []
     for dice in (0.1, 0.2, 0.2, 0.2, 0.3, 0.3, 0.3):

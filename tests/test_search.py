@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+import subprocess
 
 import optuna
 import pytest
@@ -32,6 +33,14 @@ def found(tmp_path, monkeypatch, dice, **changes):
         **{"typed": [], "groups": {"model": "unet3d"}, "run_dir": tmp_path},
     }
     return search(**{**given, **changes}), calls
+
+
+def test_a_training_without_a_dice_is_told_as_such(tmp_path, monkeypatch):
+    done = subprocess.CompletedProcess([], returncode=0, stdout="", stderr="a warning\n")
+    monkeypatch.setattr(searching.subprocess, "run", lambda *_, **__: done)
+    dice, why = searching._trained(tmp_path, [])
+    assert dice is None
+    assert "no validation case has effusion" in why
 
 
 def table(tmp_path):

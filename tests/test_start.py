@@ -49,7 +49,7 @@ def test_a_training_starts_from_the_weights_of_another(first, phantoms, tmp_path
 
 
 def test_statistics_of_norms_come_along(first, phantoms):
-    net = UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05)
+    net = UNet(3, (4, 8), (1, 1, 1), [(-1000, 1000)], (-1000, 1000), 0.05)
     start_from(first, net, Split([*phantoms], [], []))
     for name, value in weights_of(first).items():
         assert torch.equal(net.state_dict()[name], value)
@@ -72,6 +72,27 @@ def test_it_goes_on_where_what_it_started_from_is_gone(first, phantoms, tmp_path
     RunFolder(tmp_path / "run").save_record({**record, "finished": False})
     train(**{**settings(phantoms, tmp_path / "run"), "start": tmp_path / "gone"})
     assert RunFolder(tmp_path / "run").load_record()["start"] == record["start"]
+
+
+def test_where_only_best_weights_were_kept_it_starts_there_again(first, phantoms, tmp_path):
+    """A training that was cut off between the two files of its first epoch."""
+    still = partial(torch.optim.AdamW, lr=0, weight_decay=0)
+    train(**settings(phantoms, tmp_path, start=first, optimizer=still))
+    run = RunFolder(tmp_path)
+    run.last.unlink()
+    run.save_record({**run.load_record(), "finished": False})
+    train(**settings(phantoms, tmp_path, start=first, optimizer=still))
+    head = "head.weight"
+    assert torch.equal(weights_of(tmp_path)[head], weights_of(first)[head])
+
+
+def test_a_new_scan_of_a_patient_it_learnt_from_may_not_validate(phantoms, tmp_path):
+    """That names mean the same patients is told by a scan that trains in both."""
+    a, b, c = phantoms
+    run = write_run(tmp_path, training=[a, b])
+    later = replace(c, name="later", patient=a.patient)
+    with pytest.raises(InputError, match="learnt from later, which would validate here"):
+        start_from(run, nn.Conv3d(1, 1, 1), Split([b], [later], []))
 
 
 def test_what_would_validate_must_not_have_been_learnt_from(first, phantoms, tmp_path):
@@ -104,11 +125,11 @@ def test_scans_that_are_gone_are_told_all_at_once(first, phantoms, tmp_path):
 
 
 def test_weights_of_another_network_are_refused(first, phantoms):
-    wider = UNet(3, (6, 8), (1, 1, 1), [(-1, 1)], 0.05)
+    wider = UNet(3, (6, 8), (1, 1, 1), [(-1000, 1000)], (-1000, 1000), 0.05)
     named = r"encoder.0.0.0.weight: \[4, 1, 3, 3, 3\] there, \[6, 1, 3, 3, 3\] here"
     with pytest.raises(InputError, match=f"those of another network .{named}"):
         start_from(first, wider, Split([*phantoms], [], []))
-    deeper = UNet(3, (4, 8, 16), (1, 1, 1), [(-1, 1)], 0.05)
+    deeper = UNet(3, (4, 8, 16), (1, 1, 1), [(-1000, 1000)], (-1000, 1000), 0.05)
     with pytest.raises(InputError, match=r"none there, \[.*\] here; \d+ differ"):
         start_from(first, deeper, Split([*phantoms], [], []))
 
@@ -139,15 +160,15 @@ def test_all_real_data_starts_from_them(source, tmp_path):
     assert composed(tmp_path, f"data={source}").start == "phantoms"
 
 
-def test_phantoms_start_from_chance(tmp_path):
+def test_phantoms_start_from_random_weights(tmp_path):
     assert composed(tmp_path).start is None
 
 
-def test_other_networks_start_from_chance_and_it_is_said(phantoms, capsys):
-    net = UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05)
+def test_other_networks_start_from_random_weights_and_it_is_said(phantoms, capsys):
+    net = UNet(3, (4, 8), (1, 1, 1), [(-1000, 1000)], (-1000, 1000), 0.05)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     assert start_from("phantoms", net, Split([*phantoms], [], [])) is None
-    assert "another network: this one starts from chance" in capsys.readouterr().out
+    assert "another network: this one starts from random ones" in capsys.readouterr().out
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 

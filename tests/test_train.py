@@ -18,6 +18,7 @@ from torch import nn
 from pleural.data.split import split
 from pleural.dataset import Patches
 from pleural.errors import InputError
+from pleural.held_out import Exposure
 from pleural.loop import Training, halved, halved_size
 from pleural.loss import UNKNOWN, DiceBCE
 from pleural.model import UNet
@@ -26,7 +27,7 @@ from pleural.run_folder import RunFolder
 from pleural.schedule import Constant, Cosine, Plateau
 from pleural.segmenter import Segmenter
 from pleural.train import train
-from pleural.trained import Trained
+from pleural.trained import Run, Trained
 from pleural.trainer import trainer
 from tests.conftest import Source
 
@@ -41,7 +42,7 @@ def settings(cases, run_dir, **changes):
         "preprocess": ChestCT((-1000, 1000), (6, 6, None), crop_to_body=True, margin_mm=10),
         "dataset": Patches(PATCH, (0, 0, 0), 2, 0.5, 1, 3, None, "memory", None, 1, 0),
         "augmentation": Compose([]),
-        "model": UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05),
+        "model": UNet(3, (4, 8), (1, 1, 1), [(-1000, 1000)], (-1000, 1000), 0.05),
         "loss": DiceBCE(3, 1, 1, dice_over="batch", smooth=1e-5),
         "optimizer": partial(torch.optim.AdamW, lr=1e-2),
         "scheduler": Cosine(0.0, 0.0),
@@ -124,7 +125,7 @@ def test_the_best_epoch_is_the_one_with_the_highest_dice(finished):
 
 def test_the_kept_weights_give_the_reported_dice(finished):
     run_dir, _, given = finished
-    net = UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05)
+    net = UNet(3, (4, 8), (1, 1, 1), [(-1000, 1000)], (-1000, 1000), 0.05)
     net.load_state_dict(torch.load(run_dir / "best.pt", weights_only=True)["weights"])
     trained = Trained(net, given["preprocess"], given["inference"], PATCH, 0.5)
     segmenter = Segmenter([trained], precision="32-true")
@@ -178,6 +179,27 @@ def test_a_run_folder_of_other_cases_is_not_resumed(phantoms, tmp_path):
     with pytest.raises(InputError, match="training with other settings"):
         train(**settings(phantoms, tmp_path, settings="others"))
     assert (tmp_path / "run.json").read_bytes() == before  # the record of the weights there
+
+
+def test_a_scan_under_two_names_does_not_train_and_validate(phantoms, tmp_path):
+    held_out = split(phantoms, fold=0, n_folds=3, seed=0).validation[0]
+    again = dataclasses.replace(held_out, name="again", patient="again")
+    with pytest.raises(InputError, match=rf"train and validate .{held_out.name} is again."):
+        named = partial(split, fold=0, n_folds=3, seed=0, validation=[held_out.name])
+        train(**settings([*phantoms, again], tmp_path / "run", split=named))
+    with pytest.raises(InputError, match=rf"train and validate .{held_out.name} is again."):
+        train(**settings(phantoms, tmp_path / "run", companions=Source([again])))
+    assert not (tmp_path / "run" / "best.pt").exists()
+
+
+def test_what_trains_along_counts_as_seen(phantoms, tmp_path):
+    _, held_out, along = phantoms
+    data = [phantoms[0], held_out]
+    named = partial(split, fold=0, n_folds=2, seed=0, validation=[held_out.name])
+    train(**settings(data, tmp_path, split=named, companions=Source([along])))
+    run = Run(tmp_path, RunFolder(tmp_path).load_record(), "")
+    seen = Exposure.of(run, phantoms)
+    assert [seen.trained_on(case) for case in phantoms] == [True, False, True]
 
 
 def test_epochs_between_validations_are_kept_when_resumed(phantoms, tmp_path):
@@ -343,6 +365,16 @@ def test_cases_without_effusion_are_no_part_of_the_mean():
     assert training.mean_dice == 1.0
 
 
+@pytest.mark.parametrize(("found", "wanted"), [(True, 1.0), (False, 0.0)])
+def test_an_effusion_that_fills_half_of_no_voxel_is_where_there_is_most_of_it(found, wanted):
+    label = torch.zeros(1, 1, 4, 4, 4)
+    label[..., 0], label[..., 1] = 0.3, 0.1
+    image = (label - 0.2).sign() if found else label - 1
+    training = module(inferer=lambda image, net: image)
+    training.validation_step({"name": ["thin"], "image": image, "label": label}, 0)
+    assert training.dice_of_case == {"thin": wanted}
+
+
 def test_distrusted_cases_are_told_and_no_part_of_the_mean():
     training = module(inferer=lambda image, net: image, distrusted=["poor"])
     label = torch.zeros(1, 1, 4, 4, 4)
@@ -464,7 +496,9 @@ def test_validation_cases_without_effusion_choose_no_epoch(phantoms, tmp_path):
 
 
 def test_patches_with_wrong_bf16_gradients_are_refused(phantoms, tmp_path):
-    deep = UNet(3, (4, 8, 16, 32, 64), (2, 2, 1), [(-1, 1)], 0.05)  # 64 / 2 / 16 is 2
+    deep = UNet(
+        3, (4, 8, 16, 32, 64), (2, 2, 1), [(-1000, 1000)], (-1000, 1000), 0.05
+    )  # 64 / 2 / 16 is 2
     changes = {"model": deep, "trainer": lightning(precision="bf16-mixed")}
     tiny = Patches((64, 64, 32), (0, 0, 0), 1, 0.5, 1, 1, None, "memory", None, 1, 0)
     with pytest.raises(InputError, match=r"first size of 2.*32-true"):
@@ -512,7 +546,7 @@ class Breaks(nn.Module):
 
     def __init__(self, *steps):
         super().__init__()
-        self.net = UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05)
+        self.net = UNet(3, (4, 8), (1, 1, 1), [(-1000, 1000)], (-1000, 1000), 0.05)
         self.steps, self.step = steps, 0
 
     def forward(self, image):
@@ -546,7 +580,7 @@ class Interrupted(nn.Module):
 
     def __init__(self, step, times=1):
         super().__init__()
-        self.net = UNet(3, (4, 8), (1, 1, 1), [(-1, 1)], 0.05)
+        self.net = UNet(3, (4, 8), (1, 1, 1), [(-1000, 1000)], (-1000, 1000), 0.05)
         self.pressed, self.times = step, times
         self.begun = self.ended = 0
 

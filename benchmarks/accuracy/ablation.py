@@ -40,7 +40,7 @@ FOCAL = [  # parts of organs, no whole ones
 NO_HYPODENSITY = ["augmentation.transforms.3.prob=0"]
 VARIANTS: dict[str, list[str]] = {
     "default": [],
-    "from_chance": ["start=null"],
+    "random_weights": ["start=null"],
     "trusting": ["dataset.doubt_mm=null"],
     "fine_throughout": ["coarse_until=0"],
     "coarse_for_longer": ["coarse_until=0.75"],
@@ -67,7 +67,7 @@ VARIANTS: dict[str, list[str]] = {
     "standard": ["augmentation=standard"],
     "strong": ["augmentation=strong"],
     "no_deep_supervision": ["model.coarse_heads=0"],
-    "one_contrast": ["model.contrasts=[[-1,1]]"],
+    "one_contrast": ["model.contrasts_hu=[[-1000,1000]]"],
     "half_resolution": [
         "model.channels=[16,32,64,128,256]",
         "model.stem_stride=[2,2,1]",

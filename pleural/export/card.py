@@ -85,10 +85,14 @@ def _limits(run: Run) -> Iterator[str]:
     if positive := [ml for ml in volumes if ml > 0]:
         yield f"- It learnt from effusions of {_range(positive)} mL."
     if 0 not in volumes:
-        but = " (but synthetic chests)" if run.record.get("companions") else ""
+        but = " (but synthetic chests)" if run.companions else ""
         yield f"- It saw no scan known to be free of effusion{but}: expect it to invent some."
     yield "- Scanners, protocols and diseases other than those of its data are unknown to it."
     yield "- Nothing is known of children, of drained or operated chests, or of contrast phases."
+    yield (
+        "- Dense fluid (30 HU and more: blood, pus), loculated fluid and a whole white hemithorax "
+        "are rare, or absent, in what most networks learn from: expect misses."
+    )
     yield "- At thin rims, and beside collapsed lung, human readers differ as well."
 
 
@@ -105,6 +109,7 @@ def _data(run: Run, source: str, licence: str) -> Iterator[str]:
         yield f"- {part}: n = {counted(len(cases), 'scan')} (of {of}){volumes}"
     yield from ("", "| scan (SHA-256) | part | mL |", "|---|---|---|")
     rows = [(part, case) for part in PARTS for case in cases_of(run, part)]
+    rows += [("training along", case) for case in run.companions]
     rows += [("training, of what it started from", case) for case in run.learnt_before]
     for part, case in rows:
         yield f"| `{case['image_sha256'][:HASH_SHOWN]}` | {part} | {case['volume_ml']:.1f} |"
@@ -126,8 +131,11 @@ def _training(run: Run, about: Json) -> Iterator[str]:
             f"- started from the weights with SHA-256 `{start['weights_sha256']}`, learnt from "
             f"{counted(len(start['training']), 'scan')}{ours} that the table above names too"
         )
-    if companions := record.get("companions"):
-        yield f"- {len(companions)} synthetic chests trained along, drawn as often as one case"
+    if run.companions:
+        yield (
+            f"- {counted(len(run.companions), 'synthetic chest')} trained along, together drawn as "
+            "often as one case"
+        )
     if not record.get("finished"):
         yield "- **stopped, or exported, before the training was finished**"
     made = record.get("versions", {})

@@ -57,7 +57,8 @@ def description(run: Run, trained: Trained, data_licence: str | None) -> Json:
         "parameters": sum(weights.numel() for weights in trained.net.parameters()),
         "weights_sha256": run.weights_sha256,
         "training_image_sha256": [
-            case["image_sha256"] for case in (*cases_of(run, "training"), *run.learnt_before)
+            case["image_sha256"]
+            for case in (*cases_of(run, "training"), *run.companions, *run.learnt_before)
         ],
         "training_data_licence": data_licence or NOT_STATED,
         "versions": versions() | {name: version(name) for name in ("onnx", "onnxruntime")},
