@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
 
 from pleural.errors import InputError, as_input_error, one_line
 from pleural.idle import idle
@@ -33,10 +34,13 @@ def build_task(config: DictConfig) -> Any:
     """The task with all its parts, ready to be called; everything random is seeded first.
 
     Raises:
-        InputError: a value that only the user knows is missing, a part refuses its values, or it
-            needs a package that is not here.
+        InputError: a value that only the user knows is missing, or refers to one that is not there;
+            a part refuses its values, or it needs a package that is not here.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+    except InterpolationKeyError as error:
+        raise InputError(one_line(error)) from error
     if missing:
         raise InputError("\n".join(_missing(config, key) for key in missing))
     if type(config.seed) is not int or not 0 <= config.seed < 2**32:

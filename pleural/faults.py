@@ -17,6 +17,7 @@ REMEDIES = {  # of what an operating system says
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "let it be written there"),
     errno.EMFILE: "lower dataset.num_workers, or raise the limit of open files (ulimit -n)",
 }
+TOO_MANY_FILES = "too many open files|items of ancdata"  # torch's words, of its loader's workers
 WORKER_DIED = "DataLoader worker .*(killed|exited)"
 
 
@@ -34,6 +35,8 @@ def what_happened(error: Exception, run: RunFolder, dataset: Patches) -> InputEr
             "inference=sliding_window)"
         )
     kept = f"what {run.path} holds is whole, and resume={run.path} goes on from there"
+    if re.search(TOO_MANY_FILES, str(error), re.IGNORECASE):
+        return InputError(f"{first_line(error)}: {REMEDIES[errno.EMFILE]}; {kept}")
     if isinstance(cause, OSError):
         remedies = [REMEDIES[cause.errno]] if cause.errno in REMEDIES else []
         return InputError(f"{one_line(cause)}: {'; '.join([*remedies, kept])}")

@@ -77,8 +77,9 @@ class Run:
 
     @property
     def companions(self) -> list[dict[str, Any]]:
-        """Of these, those that trained along, if any."""
-        return [*(self.record.get("companions") or [])]
+        """Of these, those that trained along, if any; runs from before told no more than names."""
+        along = self.record.get("companions") or []
+        return [entry for entry in along if isinstance(entry, dict)]
 
     @property
     def learnt_before(self) -> list[dict[str, Any]]:

@@ -66,6 +66,13 @@ def test_the_table_of_a_training_stays_where_it_is_resumed(tmp_path):
     assert len([*tmp_path.rglob("metrics.csv")]) == 2
 
 
+def test_a_network_is_told_the_window_that_scans_are_prepared_with(tmp_path):
+    window_hu = [-500, 900]
+    typed = "preprocess.window_hu=[-500,900]"
+    assert composed(tmp_path, typed).model.window_hu == window_hu
+    assert composed(tmp_path, typed, "model=unet2d").model.net.window_hu == window_hu
+
+
 def test_every_group_has_the_options_that_are_told():
     assert {group: len(options) for group, options in OPTIONS.items()} == COUNTS
 

@@ -88,6 +88,11 @@ def test_a_part_that_refuses_its_values_says_so_in_a_sentence(typed, words):
         build_task(composed(typed))
 
 
+def test_a_value_that_refers_to_one_that_is_not_there_is_told_in_a_sentence():
+    with pytest.raises(InputError, match=r"'preprocess\.window_hu' not found.*\.window_hu"):
+        build_task(composed("~preprocess.window_hu"))
+
+
 @pytest.mark.parametrize(
     ("task", "heard", "unheard"),
     [

@@ -27,7 +27,7 @@ from pleural.export.description import description
 from pleural.export.network import _parity, _patches, write_onnx
 from pleural.inference import Windows
 from pleural.io import nifti
-from pleural.judgement import described
+from pleural.judgement import described, entries
 from pleural.model import UNet
 from pleural.prediction_folder import PredictionFolder
 from pleural.preprocess import ChestCT
@@ -39,7 +39,7 @@ from tests.test_conf import composed
 
 UNET = {"_target_": "pleural.model.UNet", "dimensions": 3, "channels": [4, 8]}
 UNET |= {"stem_stride": [2, 2, 1], "contrasts_hu": [[-1000, 1000], [-200, 200]]}
-UNET |= {"window_hu": [-1000, 1000], "prior": 0.5}
+UNET |= {"window_hu": "${preprocess.window_hu}", "prior": 0.5}
 LICENCE = "synthetic; no terms"
 EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "docs/export.md").read_text("utf-8"), re.S)[0]
 # What the schema named in metadata.json requires (read at project-monai.github.io/schema).
@@ -80,7 +80,8 @@ def run_dir(windows, phantoms, tmp_path_factory):
     changes = {"model": UNET, "data": source, "inference": inference, "sure_inside": [0, 0.9]}
     write_run(path, phantoms[:2], phantoms[2:], **changes)
     torch.manual_seed(0)
-    RunFolder(path).save_best(instantiate(UNET).state_dict(), epoch=0, val_dice=None)
+    net = instantiate(UNET | {"window_hu": [-1000, 1000]})
+    RunFolder(path).save_best(net.state_dict(), epoch=0, val_dice=None)
     return path
 
 
@@ -344,6 +345,16 @@ def test_what_it_started_from_is_told_scan_by_scan(facts, run_dir, phantoms):
     of_run = description(run, run.load(), LICENCE)
     assert digest in of_run["training_image_sha256"]
     assert digest not in about["training_image_sha256"]
+
+
+def test_the_card_names_what_trained_along(facts, phantoms):
+    run, about = facts
+    run = replace(run, record=run.record | {"companions": entries(phantoms[2:])})
+    text = card(run, about, None)
+    digest = phantoms[2].image_hash
+    assert f"| `{digest[:12]}` | training along |" in text
+    assert "1 synthetic chest trained along, together drawn as often as one case" in text
+    assert digest in description(run, run.load(), LICENCE)["training_image_sha256"]
 
 
 def judged(cases, folder, weights):

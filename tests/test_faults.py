@@ -25,17 +25,18 @@ RUN = "hydra.run.dir=run"
 
 
 @pytest.mark.parametrize(
-    ("number", "remedy"),
+    ("error", "remedy"),
     [
-        (errno.ENOSPC, "make room there"),
-        (errno.EMFILE, "ulimit -n"),
-        (errno.EACCES, "let it be written"),
-        (errno.EBUSY, "Device or resource busy: what"),
+        (OSError(errno.ENOSPC, "No space left on device"), "make room there"),
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (RuntimeError("Too many open files. Communication with the workers ..."), "ulimit -n"),
+        (RuntimeError("received 0 items of ancdata"), "ulimit -n"),
+        (OSError(errno.EACCES, "Permission denied"), "let it be written"),
+        (OSError(errno.EBUSY, "Device or resource busy"), "Device or resource busy: what"),
     ],
 )
-def test_what_an_operating_system_says_is_told_with_its_remedy(number, remedy, tmp_path):
+def test_what_an_operating_system_says_is_told_with_its_remedy(error, remedy, tmp_path):
     dataset = Patches((8, 8, 8), (0, 0, 0), 1, 0.5, 1, 1, None, "memory", None, 1, 0)
-    error = OSError(number, os.strerror(number))
     told = str(what_happened(error, RunFolder(tmp_path), dataset))
     assert remedy in told
     assert f"resume={tmp_path} goes on" in told

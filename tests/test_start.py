@@ -14,6 +14,7 @@ from pleural.data.split import Split, split
 from pleural.dice import dice
 from pleural.errors import Findings, InputError
 from pleural.held_out import Exposure
+from pleural.judgement import entries
 from pleural.model import UNet
 from pleural.run_folder import CONFIG, RunFolder
 from pleural.segmenter import Segmenter
@@ -104,7 +105,9 @@ def test_what_would_validate_must_not_have_been_learnt_from(first, phantoms, tmp
 
 def test_what_it_started_from_saw_counts_as_seen(phantoms, tmp_path):
     a, b, c = phantoms
-    grandparent = write_run(tmp_path / "grandparent", training=[a])
+    grandparent = write_run(tmp_path / "grandparent")
+    begun = RunFolder(grandparent)
+    begun.save_record({**begun.load_record(), "companions": entries([a])})
     net = nn.Conv3d(1, 1, 1)
     start = start_from(grandparent, net, Split([b], [c], []))
     parent = write_run(tmp_path / "parent", training=[b], validation=[c])

@@ -137,6 +137,8 @@ def main() -> None:
         parser.error("--runs needs --root")
     rules = [shares(rule.split(",")) or (0.0, 0.0) for rule in options.rules]
     lines = lines_of(options.results, rules)
+    if options.runs and any(line["phantom_seed"] != SEED for line in lines):
+        sys.exit(f"{options.results}: other phantoms judged there; name another file for --runs")
     known = {line["weights"] for line in lines}
     new = [run for of in options.runs for run in runs_in(of) if run.weights_sha256 not in known]
     for line in judge(new, options.root, rules, options.phantoms) if new else ():
