@@ -29,6 +29,8 @@ for _noise in (
 ):
     warnings.filterwarnings("ignore", message=_noise)
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
 
 def trainer(
     precision: str, accelerator: str, max_epochs: int, max_time: Any, **options: Any
@@ -40,8 +42,8 @@ def trainer(
     With ``max_time`` the budget is this time, whatever ``max_epochs`` says.
 
     Raises:
-        InputError: no budget, or Lightning cannot make a trainer of the options, such as one for a
-            GPU that is not here.
+        InputError: no budget, a precision of the weights themselves, or Lightning cannot make a
+            trainer of the options, such as one for a GPU that is not here.
     """
     tell = rank_zero_only(print)
     if max_time is not None:
@@ -60,7 +62,7 @@ def trainer(
         precision = fastest_precision(accelerator)
         tell(f"precision {precision} (the fastest here; choose with trainer.precision=...)")
     try:
-        return Trainer(
+        made = Trainer(
             precision=precision,  # type: ignore[arg-type]
             accelerator=accelerator,
             max_epochs=max_epochs if max_time is None else -1,
@@ -73,6 +75,12 @@ def trainer(
         )
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise InputError(f"trainer: {one_line(error)}") from error
+    if made.precision not in PRECISIONS:
+        raise InputError(
+            f"trainer.precision is auto, {', '.join(PRECISIONS)}, as weights and prepared volumes "
+            f"are in single precision; got {precision}"
+        )
+    return made
 
 
 class WholeCheckpoints(TorchCheckpointIO):

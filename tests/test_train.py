@@ -287,6 +287,7 @@ def test_a_training_without_an_end_is_refused():
     [
         ({"max_time": 15}, "max_time is days:hours:minutes:seconds"),
         ({"precision": "fp8"}, "trainer: .*fp8"),
+        ({"precision": "bf16-true"}, "precision is auto, 32-true, .*; got bf16-true"),
         ({"accelerator": "npu"}, "trainer: .*npu"),
         ({"foo": 1}, "trainer: .*foo"),
     ],
