@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from pleural.window import value
+
 AIR = -1.0  # the lowest value of an image, with which it is padded
 
 
@@ -119,11 +121,10 @@ def _in_window(
 ) -> list[tuple[float, float]]:
     """Ranges of HU, cut to the window, on the scale of an image, on which that is -1 to 1."""
     least_hu, most_hu = window_hu
-    middle_hu, half_hu = (least_hu + most_hu) / 2, (most_hu - least_hu) / 2
     cut = [(max(low, least_hu), min(high, most_hu)) for low, high in ranges_hu]
     if any(low >= high for low, high in cut):
         raise ValueError(f"contrasts_hu lie within window_hu, {[*window_hu]}; got {[*ranges_hu]}")
-    return [((low - middle_hu) / half_hu, (high - middle_hu) / half_hu) for low, high in cut]
+    return [(value(low, window_hu), value(high, window_hu)) for low, high in cut]
 
 
 def seen_in(contrasts: Sequence[tuple[float, float]], image: Tensor) -> Tensor:

@@ -70,8 +70,8 @@ class OnDisk(Transform):
     """Keeps what ``prepare`` makes as files.
 
     An entry's key is the content of the case's files, whether it is listed as negative, and the
-    settings of the preprocessing; it is
-    written beside its place and renamed, so an entry that is there is whole.
+    settings of the preprocessing; it is written beside its place and renamed, so an entry that is
+    there is whole.
 
     Args:
         mapped: arrays are mapped, not read: a crop costs its own bytes.

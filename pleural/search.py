@@ -206,10 +206,9 @@ def _trained(place: Path, settings: Sequence[str]) -> tuple[float | None, str]:
         [sys.executable, str(RUN), *settings, *quiet], capture_output=True, text=True
     )
     dice = (read_json(place / "run.json") or {}).get("dice")
-    if done.returncode == 0 and dice is not None:
-        return float(dice), ""
     if done.returncode == 0:
-        return None, "no validation case has effusion, so there is no Dice"
+        none = None, "no validation case has effusion, so there is no Dice"
+        return none if dice is None else (float(dice), "")
     said = done.stderr.strip().splitlines()
     return None, said[-1] if said else f"ended with exit code {done.returncode}"
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up; modules of one layer do not import each other. A folder's name stands for
 # all of its modules that are not named themselves.
 LAYERS = [
+    ["window"],
     [
         *("errors", "volume", "dice", "hardware", "model", "tuned", "clock"),
         *("chance", "versions", "words"),

@@ -9,15 +9,9 @@ import torch
 from monai.transforms import RandomizableTransform
 from torch import Tensor
 
-from pleural.augmentation.painting import (
-    box_of,
-    mottled,
-    noise,
-    noise_sd,
-    uneven,
-    value,
-)
+from pleural.augmentation.painting import box_of, mottled, noise, noise_sd, uneven
 from pleural.prepared import Sample
+from pleural.window import value
 
 # By eye, on scans with real ones.
 LEVEL_SHARE = 0.3  # have a level surface

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from monai.transforms import RandomizableTransform
 
-from pleural.augmentation.painting import value
 from pleural.prepared import Sample
+from pleural.window import value
 
 
 class RandEnhancement(RandomizableTransform):

@@ -10,16 +10,9 @@ from scipy import ndimage
 from torch import Tensor, from_numpy
 from torch.nn.functional import avg_pool3d, max_pool3d
 
-from pleural.augmentation.painting import (
-    RandTissue,
-    between,
-    box_of,
-    cell_of,
-    difference,
-    repeated,
-    value,
-)
+from pleural.augmentation.painting import RandTissue, between, box_of, cell_of, repeated
 from pleural.prepared import Sample
+from pleural.window import difference, value
 
 ORGAN_HU = (10.0, 250.0)  # organs and muscle, with contrast medium or without
 CELL_MM = 8.0  # what is at least three of these thick is an organ, or a large muscle

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool3d
 
-from pleural.augmentation.painting import Blob, RandTissue, between, cell_of, repeated, value
+from pleural.augmentation.painting import Blob, RandTissue, between, cell_of, repeated
 from pleural.prepared import Sample
+from pleural.window import value
 
 FAT_HU = (-200.0, -20.0)
 ROOM_HU = (-200.0, 250.0)  # fat and organs; no dense bone, nor what is full of contrast medium

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d, interpolate
 
 from pleural.prepared import Sample
+from pleural.window import difference, value
 
 REACH = 1.7  # of a blob's radius, beyond which nothing of it is left
 LOBED = 0.35  # standard deviation of its radius, as a share of it
@@ -26,19 +27,8 @@ TYPICAL_NOISE_HU = 18.0  # seven scans have 18 to 24
 MEDIAN_DIFFERENCE = 0.563  # of noise of standard deviation 1 from the mean of 3 x 3 neighbours
 
 
-def value(hu: float, window_hu: Sequence[float]) -> float:
-    """The image value of ``hu``, where -1 and 1 are the ends of ``window_hu``."""
-    return difference(hu - window_hu[0], window_hu) - 1
-
-
-def difference(hu: float, window_hu: Sequence[float]) -> float:
-    """The difference of image values that is one of ``hu``."""
-    low, high = window_hu
-    return hu * 2 / (high - low)
-
-
 def between(image: Tensor, hu: Sequence[float], window_hu: Sequence[float]) -> Tensor:
-    """Where such an image is, its ends left out."""
+    """Where an image is within a range of ``hu``, its ends left out."""
     low, high = (value(end, window_hu) for end in hu)
     return (image > low) & (image < high)
 
