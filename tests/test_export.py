@@ -130,7 +130,7 @@ def test_no_path_of_this_machine_and_no_name_of_a_case_is_passed_on(exported, ru
     names = [case.name.encode() for case in phantoms]
     private = [b"site-packages", str(ROOT).encode(), str(run_dir).encode(), *names]
     files = [file for file in exported[1].rglob("*") if file.is_file()]
-    assert len(files) == 17
+    assert len(files) == 18
     for file in files:
         assert not [text for text in private if text in file.read_bytes()], file
 

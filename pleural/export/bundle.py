@@ -21,6 +21,7 @@ PACKAGE = "pleural_bundle"  # not `pleural`, or it would hide one that is instal
 SOURCES = (
     "errors",
     "volume",
+    "window",
     "body",
     "preprocess",
     "model",
