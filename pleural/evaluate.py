@@ -20,6 +20,7 @@ from pleural.summaries import difference, summary
 from pleural.summary_text import as_markdown
 from pleural.versions import versions
 from pleural.volume import Volume
+from pleural.words import listed
 
 MODEL, OTHER = "model", "against"
 Row = dict[str, Any]
@@ -50,8 +51,9 @@ def evaluate(
         Mean Dice over the cases with effusion, missed ones counted as 0; NaN where there are none.
 
     Raises:
-        InputError: a case has no prediction, was predicted by a network that trained on it, or
-            its prediction is no mask on the grid of its scan; all of them in one list.
+        InputError: a case has no prediction, was predicted by a network that trained on it or of
+            another image, or its prediction is no mask on the grid of its scan; all of them in one
+            list. A further reader has a name that is taken.
     """
     check_detection(detection_ml)
     if not isinstance(tolerance_mm, int | float) or not tolerance_mm >= 0:
@@ -59,6 +61,11 @@ def evaluate(
     cases = [case for case in data.cases() if case.labelled]
     if not cases:
         raise InputError("no case has a reference mask, or is known to be free of effusion")
+    if taken := {reader for case in cases for reader in case.readers} & {MODEL, OTHER}:
+        raise InputError(
+            f"a further reader is called {listed(sorted(taken))}, which is what the tables call "
+            "predictions: give that reader another name"
+        )
     sources = {MODEL: Predictions.of(predictions, cases)}
     if against is not None:
         sources[OTHER] = Predictions.of(against, cases)

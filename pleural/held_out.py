@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pleural.data.case import Case
 from pleural.errors import InputError
 from pleural.trained import Run
+from pleural.words import counted
 
 
 @dataclass(frozen=True)
@@ -29,49 +30,78 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Exposure:
-    """What one run saw, as its record tells, in relation to the cases of a data source.
+class Source:
+    """What a run saw of one source of cases, which names its patients in its own way.
 
-    A run saw a case if it, or the run that it started from, trained on the same image or on another
-    of the same patient. Patients
-    are matched by name, and only if an image of such a namesake is the run's own too: the same
+    Patients are matched by name, and only if an image of such a namesake was seen too: the same
     names in another hospital's data are a coincidence, which is said aloud.
-
-    Raises:
-        InputError: the record does not say what it trained on.
     """
 
-    run: Run
     training: Part
     validation: Part
     by_patient: bool
 
     @classmethod
-    def of(cls, run: Run, cases: Sequence[Case]) -> Exposure:
-        try:
-            training = Part.of(run.learnt_from)
-            validation = Part.of(run.record["split"]["validation"])
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"{run.path}: its run.json does not say which images it trained on ({error} is "
-                "missing); train it anew"
-            ) from error
+    def of(cls, training: Part, validation: Part, cases: Sequence[Case], whose: str) -> Source:
         images = training.images | validation.images
         patients = training.patients | validation.patients
         namesakes = [case for case in cases if case.patient in patients]
         related = any(_is_of(case, images) for case in namesakes)
         if namesakes and not related:
             print(
-                f"caution: {len(namesakes)} cases are named like patients of {run.path.name}, but "
-                "share no image with it: taken for other patients"
+                f"caution: {counted(len(namesakes), 'case')} named like patients of {whose}, but "
+                "no image is shared: taken for other patients"
             )
-        return cls(run, training, validation, by_patient=related)
+        return cls(training, validation, by_patient=related)
 
     def trained_on(self, case: Case) -> bool:
         return self.training.holds(case, self.by_patient)
 
     def validated_on(self, case: Case) -> bool:
         return self.validation.holds(case, self.by_patient)
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What one run saw, as its record tells, in relation to the cases of a data source.
+
+    A run saw a case if it, or the run that it started from, trained on the same image or on another
+    of the same patient; what trained along counts as well. Each of the three has its own names.
+
+    Raises:
+        InputError: the record does not say what it trained on.
+    """
+
+    run: Run
+    own: Source
+    along: Source
+    before: Source
+
+    @classmethod
+    def of(cls, run: Run, cases: Sequence[Case]) -> Exposure:
+        try:
+            training, validation = (
+                Part.of(run.record["split"][part]) for part in ("training", "validation")
+            )
+            along, before = Part.of(run.companions), Part.of(run.learnt_before)
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{run.path}: its run.json does not say which images it trained on ({error} is "
+                "missing); train it anew"
+            ) from error
+        none, name = Part.of([]), run.path.name
+        return cls(
+            run,
+            own=Source.of(training, validation, cases, name),
+            along=Source.of(along, none, cases, f"what trained along with {name}"),
+            before=Source.of(before, none, cases, f"what {name} started from"),
+        )
+
+    def trained_on(self, case: Case) -> bool:
+        return any(source.trained_on(case) for source in (self.own, self.along, self.before))
+
+    def validated_on(self, case: Case) -> bool:
+        return self.own.validated_on(case)
 
 
 def exposures_for(case: Case, exposures: Sequence[Exposure], held_out: bool) -> list[Exposure]:

@@ -87,6 +87,7 @@ class Training(LightningModule):
         self.bad_loss = bad_loss
         self.distrusted = frozenset(distrusted)
         self.halving = False  # patches, in the last step
+        self.left_out = False  # the last step
         self.patches = 0  # learnt from, by this process
         self.skipped_steps = 0
         self.seed = torch.initial_seed()
@@ -106,6 +107,7 @@ class Training(LightningModule):
     def training_step(self, batch: Sample, _: int) -> Tensor | None:
         image, label = batch["image"], batch["label"]
         self.halving = self.progress() < self.coarse_until
+        self.left_out = False
         if self.halving:
             image, label = halved(image), halved(label)
         # Of a step that is left out nothing stays, and norms take their statistics on the way.
@@ -135,11 +137,12 @@ class Training(LightningModule):
                 f"{told}: lower optimizer.lr, set trainer.precision=32-true, look at these cases "
                 "(task=audit), or bad_loss=skip; what was kept before is whole"
             )
+        self.left_out = True
         self.skipped_steps += 1
         print(f"{told}: skipped", file=sys.stderr)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        if self.average is not None:
+        if self.average is not None and not self.left_out:
             self.average.update_parameters(self.net)
 
     def on_train_epoch_start(self) -> None:

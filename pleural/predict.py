@@ -167,6 +167,8 @@ class _Worker:
         asked = {
             "image_sha256": case.image_hash,
             "weights_sha256": [exposure.run.weights_sha256 for exposure in chosen],
+            # Runs of the same weights may still turn them into other masks (sure_inside=null).
+            "trained_with": [exposure.run.record.get("settings") for exposure in chosen],
             **self.settings,
         }
         about = {  # told anew of what was there: other studies may tell more of this one

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ class Predictions:
 
         Raises:
             InputError: no such folder, no masks in it, or a prediction of ours that was cut off.
-            Findings: cases without a prediction, or predicted by what trained on them.
+            Findings: cases without a prediction, predicted by what trained on them, or, of our own
+                predictions, of another image.
         """
         ours = PredictionFolder(Path(folder).expanduser().absolute())
         if not ours.path.is_dir():
@@ -76,6 +77,15 @@ class Predictions:
                 f"{listed(seen)}: predicted by a network that trained on it, which shows nothing; "
                 "predict with task.held_out=true, or other cases"
             )
+        if changed := [
+            case.name
+            for case in cases
+            if case.name not in excused and _of_another_image(studies[case.name], case)
+        ]:
+            findings.append(
+                f"{listed(changed)}: predicted of another image than the one to judge by (their "
+                "contents differ); predict anew, or judge by the files that were predicted"
+            )
         if findings:
             raise Findings(f"{folder} cannot be judged:", findings)
         runs = {run["path"]: run for study in studies.values() for run in study.get("runs", [])}
@@ -102,6 +112,13 @@ class Predictions:
     def described(self) -> dict[str, Any]:
         named = {"left_out": self.left_out, "failed": self.failed}
         return {"folder": str(self.folder), **named, **self.made_by}
+
+
+def _of_another_image(study: Mapping[str, Any], case: Case) -> bool:
+    try:
+        return "image_sha256" in study and study["image_sha256"] != case.image_hash
+    except InputError:  # cannot be read: told when the case is judged
+        return False
 
 
 def _masks(folder: Path) -> dict[str, Path]:

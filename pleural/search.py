@@ -61,8 +61,8 @@ def search(
         The best trial's mean Dice.
 
     Raises:
-        InputError: a space that is none, no Optuna here, a search that shared other settings in
-            the folder, or every trial failed.
+        InputError: a space that is none, no Optuna here, a search of other settings, folds or space
+            in the folder, a ``fold`` among what was typed, or every trial failed.
     """
     try:
         import optuna
@@ -72,6 +72,7 @@ def search(
         raise InputError("task.folds names no fold, so there is nothing to judge a trial by")
     if n_trials < 1:
         raise InputError(f"task.n_trials is 1 or more; got {n_trials}")
+    shared = _shared(typed)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = Path(run_dir).absolute()
     distributions = {_key(entry): _distribution(entry) for entry in space}
@@ -82,8 +83,9 @@ def search(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials),
         load_if_exists=True,
     )
-    shared = [override for override in typed if not NOT_SHARED.match(override.lstrip("+~"))]
     _check_shared(study, shared, folder)
+    asked = {"task.folds": [*folds], "task.space": [dict(entry) for entry in space]}
+    _check_comparable(study, asked, folder)
     # Of a seed of its own each time it goes on, or it would draw again what it drew at first.
     study.sampler = optuna.samplers.TPESampler(
         n_startup_trials=n_startup_trials, seed=seed_of(seed, len(study.trials))
@@ -102,10 +104,11 @@ def search(
     return float(study.best_value)
 
 
-def _key(entry: Mapping[str, Any]) -> str:
-    if "key" not in entry or not ({"low", "high"} <= entry.keys() or "choices" in entry):
+def _key(entry: Any) -> str:
+    known = entry.keys() if isinstance(entry, Mapping) else ()
+    if "key" not in known or not ({"low", "high"} <= {*known} or "choices" in known):
         raise InputError(
-            f"task.space: {dict(entry)} has no key with low and high, or with choices, as in "
+            f"task.space: {entry} has no key with low and high, or with choices, as in "
             "{key: loss.pos_weight, low: 1, high: 5}"
         )
     return str(entry["key"])
@@ -123,7 +126,7 @@ def _distribution(entry: Mapping[str, Any]) -> Any:
         if isinstance(low, int) and isinstance(high, int):
             return distributions.IntDistribution(low, high, log=log)
         return distributions.FloatDistribution(low, high, log=log)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"task.space: {dict(entry)}: {error}") from error
 
 
@@ -152,6 +155,14 @@ def _n_spent(study: Any) -> int:
     return sum(f"{trial.number}" not in study.user_attrs for trial in _ended(study))
 
 
+def _shared(typed: Sequence[str]) -> list[str]:
+    """Of the command's overrides those that each trial is given."""
+    plain = [(override, override.lstrip("+~")) for override in typed]
+    if folds := [override for override, key in plain if key.startswith("fold=")]:
+        raise InputError(f"{folds[0]}: a search trains the folds that task.folds names")
+    return [override for override, key in plain if not NOT_SHARED.match(key)]
+
+
 def _check_shared(study: Any, shared: Sequence[str], folder: Path) -> None:
     """Trials are compared, so they share what is not searched."""
     others = study.user_attrs.get(SHARED, [*shared])
@@ -161,6 +172,18 @@ def _check_shared(study: Any, shared: Sequence[str], folder: Path) -> None:
             "go on with it, give it the same; else name another"
         )
     study.set_user_attr(SHARED, [*shared])
+
+
+def _check_comparable(study: Any, asked: Mapping[str, Any], folder: Path) -> None:
+    """A mean over one fold is no match for a mean over three."""
+    for key, value in asked.items():
+        before = study.user_attrs.get(key, value)
+        if before != value:
+            raise InputError(
+                f"{folder} holds a search of {key}={before}: to go on with it, give it the same; "
+                "else name another"
+            )
+        study.set_user_attr(key, value)
 
 
 def _retry_cut_off(study: Any) -> None:

@@ -22,7 +22,7 @@ from pleural.audit.placement import grid_difference, grid_suspicions
 from pleural.audit.suspicions import Suspicion, hu_suspicions, shifted
 from pleural.data.case import Case
 from pleural.data.plethora import Plethora
-from pleural.errors import Findings
+from pleural.errors import Findings, InputError
 from pleural.io import nifti
 from pleural.volume import Volume
 from tests.conftest import ROOT, Source
@@ -243,6 +243,29 @@ def test_another_slope_or_offset_is_told(sound, change, told):
     assert told in values[0]
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda hu: np.where(hu < -300, -2000, hu), True),
+        (lambda hu: hu.clip(-300), True),
+        (lambda hu: np.where(hu < -300, -1000, hu), False),  # clipped to what air has
+    ],
+)
+def test_a_scan_without_air_is_told_and_no_air_is_invented(sound, change, told):
+    scan, _ = sound
+    sentences = [one.sentence for one in hu_suspicions(scan.with_array(change(scan.array)))]
+    assert any("nothing but padding lies below -300 HU" in one for one in sentences) == told
+    assert not any("most air" in one for one in sentences)
+
+
+def test_a_scan_that_is_wrong_in_two_ways_still_has_its_mask_looked_at(tmp_path, limits, sound):
+    scan, mask = sound
+    raw = np.where(disc(scan), scan.array.clip(-1024) + 1024, -2000)
+    seen = inspect(written(tmp_path, scan.with_array(raw.astype(np.int16)), mask), limits)
+    assert [one.weight for one in seen.suspicions[:2]] == [4, 4]
+    assert "open_border" in seen.facts
+
+
 def disc(scan: Volume) -> np.ndarray:
     """The reconstructed circle of a scanner, in each slice."""
     x, y = (np.linspace(-1, 1, n) for n in scan.shape[:2])
@@ -381,6 +404,30 @@ def test_readers_are_compared_with_the_reference(tmp_path, limits, sound):
     assert "cannot be read" in found(seen, "the fourth reader's mask").sentence
     assert "dice_fifth" not in seen.facts
     assert "one positive value" in found(seen, "the fifth reader's mask").sentence
+
+
+def test_what_is_beyond_a_limit_of_nothing_weighs_most(tmp_path, sound):
+    scan, mask = sound
+    bright = scan.array.copy()
+    bright[tuple(np.argwhere(mask)[0])] = 500
+    scan = scan.with_array(bright)
+    other = tmp_path / "second.nii.gz"
+    nifti.write(scan.with_array(without_front(mask).astype(np.uint8)), other)
+    case = replace(written(tmp_path, scan, mask), readers={"second": other})
+    strict = Limits([-100, 150], most_outside_share=0, most_open_share=0, least_reader_dice=1)
+    seen = inspect(case, strict)
+    assert found(seen, "outside fluid densities").weight == 6
+    assert found(seen, "the second reader's mask").weight == 6
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["fluid_hu=[150,-100]", "most_outside_share=1.1", "most_open_share=-1", "least_reader_dice=2"],
+)
+def test_limits_that_are_none_are_refused(tmp_path, phantoms, setting):
+    key, _, _ = setting.partition("=")
+    with pytest.raises(InputError, match=rf"task\.{key} is"):
+        shipped(tmp_path, f"task.{setting}")(data=Source(phantoms))
 
 
 # Pictures and the whole audit.

@@ -255,6 +255,10 @@ def test_a_pattern_that_fits_nothing_is_refused(key: str, patterns: str | list[s
         marked(cases("anna_1", "bert_1"), **{"negatives": [], "distrusted": [], key: patterns})
 
 
+def test_no_patterns_fit_nothing() -> None:
+    assert marked(cases("anna_1"), negatives=None, distrusted=None) == cases("anna_1")
+
+
 def test_the_hash_is_that_of_the_content_wherever_it_lies(make: MakeCase, tmp_path: Path) -> None:
     case = make(chest(), effusion())
     before = case.content_hash

@@ -92,6 +92,14 @@ def test_only_negative_cases_have_no_dice(phantoms, tmp_path):
     assert math.isnan(evaluated([healthy], tmp_path, tmp_path / "out"))
 
 
+@pytest.mark.parametrize("name", ["model", "against"])
+def test_a_reader_that_is_called_as_predictions_are_is_refused(phantoms, half, tmp_path, name):
+    read = replace(phantoms[0], readers={name: phantoms[0].mask})
+    with pytest.raises(InputError, match=f"a further reader is called {name}"):
+        evaluated([read, *phantoms[1:]], half, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_further_readers_are_judged_beside_the_model(phantoms, half, tmp_path):
     a, b, c = phantoms
     nifti.write(without(b.load()[1], 0.2), tmp_path / "second.nii.gz")

@@ -21,7 +21,7 @@ from pleural.data.split import Split
 from pleural.errors import InputError
 from pleural.evaluate import evaluate
 from pleural.export import export
-from pleural.export.bundle import for_monai
+from pleural.export.bundle import SOURCES, for_monai
 from pleural.export.card import card, evaluation_of
 from pleural.export.description import description
 from pleural.export.network import _parity, _patches, write_onnx
@@ -36,6 +36,7 @@ from pleural.segmenter import Segmenter
 from pleural.trained import Trained, runs_in
 from tests.conftest import ROOT, Source, write_run
 from tests.test_conf import composed
+from tests.test_layers import imported
 
 UNET = {"_target_": "pleural.model.UNet", "dimensions": 3, "channels": [4, 8]}
 UNET |= {"stem_stride": [2, 2, 1], "contrasts_hu": [[-1000, 1000], [-200, 200]]}
@@ -124,6 +125,16 @@ def test_the_onnx_file_stands_alone(exported, windows):
     assert not any(len(weights.external_data) for weights in model.graph.initializer)
     about = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(about["preprocessing"]) == read(folder / "model.json")["preprocessing"]
+
+
+def test_what_is_copied_needs_nothing_else_of_ours():
+    needed = {
+        module.split(".")[1]
+        for name in SOURCES
+        for module in imported(ROOT / "pleural" / f"{name}.py")
+        if module.startswith("pleural.")
+    }
+    assert needed <= {*SOURCES}
 
 
 def test_no_path_of_this_machine_and_no_name_of_a_case_is_passed_on(exported, run_dir, phantoms):

@@ -10,11 +10,12 @@ from pleural.held_out import Exposure, exposures_for
 from pleural.trained import Run
 
 
-def run(name, training=(), validation=()):
+def run(name, training=(), validation=(), along=(), before=()):
     def entries(cases):
         return [{"patient": case.patient, "image_sha256": case.image_hash} for case in cases]
 
     record = {"split": {"training": entries(training), "validation": entries(validation)}}
+    record |= {"companions": entries(along), "start": {"training": entries(before)}}
     return Run(Path(name), record, "")
 
 
@@ -54,6 +55,21 @@ def test_a_patient_s_name_in_other_data_is_a_coincidence(phantoms):
     a, b, _ = phantoms
     namesake = replace(b, name="elsewhere", patient=a.patient)
     assert chosen(namesake, [run("0", (a,))], [namesake]) == ["0"]
+
+
+def test_names_in_what_it_started_from_or_trained_along_are_not_the_run_s_own(phantoms):
+    a, b, c = phantoms
+    namesake = replace(c, patient=b.patient)  # of the case that validates, in other data
+    for elsewhere in ({"before": (namesake,)}, {"along": (namesake,)}):
+        fold = run("0", (a,), (b,), **elsewhere)
+        assert chosen(b, [fold], [a, b]) == ["0"]
+        assert chosen(c, [fold], [a, c]) == []  # the same image is seen, wherever it was
+
+
+def test_another_scan_of_a_patient_that_it_started_from_is_seen(phantoms):
+    a, b, c = phantoms
+    later = replace(c, name="later", patient=b.patient)
+    assert chosen(later, [run("0", (a,), before=(b,))], [a, b, later]) == []
 
 
 def test_the_same_image_under_another_name_is_seen(phantoms):

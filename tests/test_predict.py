@@ -17,6 +17,7 @@ from pleural.errors import InputError
 from pleural.io import dicom, dicom_seg, nifti
 from pleural.predict import predict
 from pleural.prediction_folder import PredictionFolder
+from pleural.run_folder import RunFolder
 from pleural.versions import versions
 from tests.conftest import Source, write_run
 
@@ -138,7 +139,7 @@ def test_a_study_without_its_files_is_predicted_anew(phantoms, run, tmp_path, ca
     assert "(was there)" not in capsys.readouterr().out
 
 
-def test_other_weights_or_settings_predict_anew(phantoms, run, tmp_path, capsys):
+def test_other_weights_or_settings_predict_anew(phantoms, run, tmp_path, capsys, monkeypatch):
     def again(runs, **changes):
         predicted(phantoms[:1], runs, tmp_path / "out", **changes)
         return "(was there)" not in capsys.readouterr().out
@@ -148,6 +149,11 @@ def test_other_weights_or_settings_predict_anew(phantoms, run, tmp_path, capsys)
     assert again(run, mirror="x")
     assert again(write_run(tmp_path / "other", above_hu=30), mirror="x")
     assert again(tmp_path / "other", mirror="x", detection_ml=20.0)
+    folder = RunFolder(tmp_path / "other")  # the same weights, trained with other settings
+    folder.save_record({**folder.load_record(), "settings": "another digest"})
+    monkeypatch.setattr("pleural.trained.digest", lambda _: "another digest")
+    assert again(tmp_path / "other", mirror="x", detection_ml=20.0)
+    assert not again(tmp_path / "other", mirror="x", detection_ml=20.0)
 
 
 def test_a_mask_is_never_left_to_an_older_record(phantoms, run, tmp_path, monkeypatch):

@@ -69,6 +69,19 @@ def test_a_prediction_that_was_cut_off_is_not_judged(folder, phantoms):
     assert len(Predictions.of(folder, phantoms).masks) == len(phantoms)
 
 
+def test_a_prediction_of_another_image_is_not_judged(folder, phantoms):
+    ours = PredictionFolder(folder)
+    for case in phantoms:
+        ours.save_study({"name": case.name, "image_sha256": case.image_hash})
+    ours.save_record({})
+    assert len(Predictions.of(folder, phantoms).masks) == len(phantoms)
+    ours.save_study({"name": "phantom_001", "image_sha256": phantoms[0].image_hash})
+    with pytest.raises(InputError, match="phantom_001: predicted of another image"):
+        Predictions.of(folder, phantoms)
+    ours.save_record({"failed": ["phantom_001"]})  # judged as empty, whatever was found before
+    assert Predictions.of(folder, phantoms).failed == ["phantom_001"]
+
+
 def test_who_is_not_judged_is_not_told_of(folder, phantoms):
     PredictionFolder(folder).save_record({"left_out": ["other"], "failed": ["phantom_002", "more"]})
     found = Predictions.of(folder, phantoms)

@@ -126,6 +126,16 @@ def test_a_search_goes_on_with_what_its_trials_share(tmp_path, monkeypatch):
     assert len(calls) == 2
 
 
+def test_a_search_goes_on_with_the_folds_and_the_space_it_had(tmp_path, monkeypatch):
+    found(tmp_path, monkeypatch, lambda *_: 0.9, n_trials=1, folds=[0])
+    with pytest.raises(InputError, match=r"holds a search of task\.folds=\[0\]"):
+        found(tmp_path, monkeypatch, lambda *_: 0.5, n_trials=2, folds=[0, 1])
+    wider = [{"key": "loss.pos_weight", "choices": [1, 3]}]
+    with pytest.raises(InputError, match=r"holds a search of task\.space="):
+        found(tmp_path, monkeypatch, lambda *_: 0.5, n_trials=2, folds=[0], space=wider)
+    assert found(tmp_path, monkeypatch, lambda *_: 0.5, n_trials=1, folds=[0])[0] == 0.9
+
+
 def test_a_trial_that_was_cut_off_is_not_counted(tmp_path, monkeypatch):
     def killed(values, fold):
         raise KeyboardInterrupt
@@ -148,10 +158,15 @@ def test_a_search_without_folds_is_refused(tmp_path, monkeypatch):
 
 
 def test_what_was_typed_is_shared_but_for_task_and_folder(tmp_path, monkeypatch):
-    typed = ["task=search", "name=x", "task.n_trials=1", "model=unet2d", "fold=3", "+loss.x=1"]
+    typed = ["task=search", "name=x", "task.n_trials=1", "model=unet2d", "+loss.x=1"]
     _, calls = found(tmp_path, monkeypatch, lambda *_: 0.5, typed=typed, n_trials=1)
     assert calls[0].keys() == {"model", "+loss.x", "loss.pos_weight", "fold"}
     assert [call["fold"] for call in calls] == ["0", "1"]
+
+
+def test_a_search_of_one_fold_is_told_where_folds_are_named(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"fold=3: a search trains the folds that task\.folds"):
+        found(tmp_path, monkeypatch, lambda *_: 0.5, typed=["fold=3"])
 
 
 @pytest.mark.parametrize(
@@ -162,6 +177,9 @@ def test_what_was_typed_is_shared_but_for_task_and_folder(tmp_path, monkeypatch)
         {"key": "loss.pos_weight", "low": 2.0, "high": 1.0},
         {"key": "model", "choices": []},
         {"key": "patch_size", "choices": [[96, 96, 64]]},
+        {"key": "model", "choices": 5},
+        {"key": "loss.pos_weight", "low": None, "high": 5},
+        "loss.pos_weight",
     ],
 )
 def test_a_space_that_is_none_is_refused(tmp_path, monkeypatch, entry):

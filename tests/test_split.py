@@ -151,6 +151,11 @@ def test_validation_by_name_of_case_or_patient(validation: list[str], found: lis
     assert names(part.training) == [name for name in names(given) if name not in found]
 
 
+def test_a_fold_beside_names_is_refused() -> None:
+    with pytest.raises(InputError, match=r"fold=2 beside split\.validation"):
+        split(cases(0, 100, 200), 2, n_folds=3, seed=0, validation="P0")
+
+
 def test_unlabelled_cases_are_listed_apart() -> None:
     given = [unlabelled("U0"), *cases(0, 100), unlabelled("P9")]
     for part in all_folds(given, n_folds=2):

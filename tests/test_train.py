@@ -576,6 +576,15 @@ def test_steps_without_a_loss_can_be_skipped_and_are_counted(phantoms, tmp_path,
     assert all(value.isfinite().all() for value in weights)  # the norms' statistics, too
 
 
+def test_of_a_step_that_is_left_out_the_average_keeps_nothing(phantoms, tmp_path):
+    averaged = {"ema_decay": 0.9, "bad_loss": "skip"}
+    train(**settings(phantoms, tmp_path, model=Breaks(2, 4), **averaged))
+    skipped = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["skipped_steps"]
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert skipped == 2
+    assert state["state_dict"]["average.n_averaged"] == state["global_step"]
+
+
 class Interrupted(nn.Module):
     """A network in whose training step, counted from 1, Ctrl-C is pressed that many times."""
 

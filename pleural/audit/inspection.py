@@ -53,12 +53,23 @@ class Limits:
         most_outside_share: of a mask's voxels, outside ``fluid_hu``.
         most_open_share: of a mask's border, beyond which the same densities go on.
         least_reader_dice: of a further reader's mask with the reference.
+
+    Raises:
+        InputError: a share that is none, or a range of HU that does not grow.
     """
 
     fluid_hu: Sequence[float]
     most_outside_share: float
     most_open_share: float
     least_reader_dice: float
+
+    def __post_init__(self) -> None:
+        low, high = self.fluid_hu
+        if not low < high:
+            raise InputError(f"task.fluid_hu is a lower and a higher HU; got {[low, high]}")
+        for name in ("most_outside_share", "most_open_share", "least_reader_dice"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"task.{name} is from 0 to 1; got {getattr(self, name)}")
 
 
 @dataclass(eq=False)
@@ -84,6 +95,11 @@ class Inspection:
         """Worst first; notes, which weigh nothing, at the end."""
         return sorted(self.suspicions, key=lambda suspicion: -suspicion.weight)
 
+    @property
+    def unusable(self) -> bool:
+        """Not merely suspicious in more than one way."""
+        return any(suspicion.weight >= UNUSABLE for suspicion in self.suspicions)
+
     def add_unusable(self, findings: Iterable[str], of: str) -> None:
         self.suspicions += [Suspicion(UNUSABLE, f"{of}: {finding}") for finding in findings]
 
@@ -100,12 +116,12 @@ def inspect(case: Case, limits: Limits) -> Inspection:
         seen.add_unusable(mask_findings(mask, case.negative), "mask")
     elif not case.labelled:
         seen.suspicions.append(Suspicion(NOTE, "unlabelled: only the scan was looked at"))
-    if scan is None or mask is None or seen.score >= UNUSABLE or not mask.array.any():
+    if scan is None or mask is None or seen.unusable or not mask.array.any():
         return seen
     placed = placed_on(scan, mask)
     seen.facts["mask_grid"] = grid_difference(mask, scan)
     seen.add_unusable(overlap_findings(mask, placed), "mask")
-    if seen.score < UNUSABLE:
+    if not seen.unusable:
         seen.suspicions += grid_suspicions(mask, scan, placed.nonzero_ml)
         seen.mask = placed.reoriented().array.astype(bool)
         _inspect_mask(seen.scan or scan, seen.mask, seen, limits)

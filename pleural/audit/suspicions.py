@@ -80,30 +80,45 @@ class Region:
 
 
 def beyond(value: float, limit: float, weight: float) -> float:
-    """``weight`` at the limit, growing with the value, up to three times as much."""
-    return weight * min(value / limit, MOST_TIMES)
+    """``weight`` at the limit, growing with the value, up to three times as much.
+
+    Where the limit is 0, whatever is beyond it weighs most.
+    """
+    return weight * (min(value / limit, MOST_TIMES) if limit > 0 else MOST_TIMES)
 
 
 def hu_suspicions(scan: Volume) -> Iterator[Suspicion]:
     """Whether air and tissue lie where HU put them, and what fills the corners of the slices."""
     hu = scan.array[::4, ::4]
-    thin = hu[hu < TISSUE_ABOVE_HU]
-    if thin.size and thin.min() < thin.max():  # the lowest value is padding, or what was clipped
-        thin = thin[thin > thin.min()]
-    counts, edges = np.histogram(thin, bins=np.arange(-2000, TISSUE_ABOVE_HU + 1, 20))
-    air = float(edges[counts.argmax()] + 10)
+    air = _air_peak(hu[hu < TISSUE_ABOVE_HU])
     tissue = float(np.median(hu[hu > TISSUE_ABOVE_HU]))
+    if air is None:
+        sentence = f"nothing but padding lies below {TISSUE_ABOVE_HU} HU: another slope or offset?"
+        yield Suspicion(WRONG, sentence)
     for name, value, (low, high) in (
         ("most air lies near", air, AIR_PEAK_HU),
         ("the median of all tissue is", tissue, TISSUE_MEDIAN_HU),
     ):
-        if not low <= value <= high:
+        if value is not None and not low <= value <= high:
             expected = f"expected from {low} to {high}"
             yield Suspicion(WRONG, f"{name} {value:.0f} HU ({expected}): another slope or offset?")
     corners = scan.array[[0, 0, -1, -1], [0, -1, 0, -1]]
     if np.ptp(corners) == 0 and corners[0, 0] > AIR_BELOW_HU:
         padding = f"all corners of the slices hold {corners[0, 0]:g} HU"
         yield Suspicion(DETAIL, f"{padding}: padding that looks like tissue", (0, 0, 0))
+
+
+def _air_peak(thin: np.ndarray) -> float | None:
+    """The HU around which most of ``thin`` lies; ``None`` where there is nothing but padding.
+
+    The lowest value is padding, or what was clipped there.
+    """
+    above = thin[thin > thin.min()] if thin.size else thin
+    if not above.size:
+        clipped = thin.size and AIR_PEAK_HU[0] <= thin.min() <= AIR_PEAK_HU[1]
+        return float(thin.min()) if clipped else None
+    counts, edges = np.histogram(above, bins=np.arange(-2000, TISSUE_ABOVE_HU + 1, 20))
+    return float(edges[counts.argmax()] + 10)
 
 
 def outside_fluid(hu: np.ndarray, fluid_hu: Sequence[float]) -> np.ndarray:

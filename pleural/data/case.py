@@ -131,7 +131,9 @@ class Case:
 
 
 def marked(
-    cases: Sequence[Case], negatives: str | Sequence[str], distrusted: str | Sequence[str]
+    cases: Sequence[Case],
+    negatives: str | Sequence[str] | None,
+    distrusted: str | Sequence[str] | None,
 ) -> list[Case]:
     """The cases again, those that fit a pattern marked as negative or distrusted.
 
@@ -149,7 +151,7 @@ def marked(
     ]
 
 
-def _fitting(cases: Sequence[Case], patterns: str | Sequence[str], key: str) -> set[str]:
+def _fitting(cases: Sequence[Case], patterns: str | Sequence[str] | None, key: str) -> set[str]:
     """The names of the cases that fit one of the patterns of ``data.<key>``; each must fit some."""
     fitting: set[str] = set()
     for pattern in as_names(patterns):
@@ -164,13 +166,13 @@ def _fitting(cases: Sequence[Case], patterns: str | Sequence[str], key: str) -> 
     return fitting
 
 
-def as_names(given: str | int | Sequence[str | int]) -> list[str]:
+def as_names(given: str | int | Sequence[str | int] | None) -> list[str]:
     """What was typed as one name or a list of names, of which some may look like numbers.
 
-    >>> as_names("healthy_*"), as_names(["A", 12])
-    (['healthy_*'], ['A', '12'])
+    >>> as_names("healthy_*"), as_names(["A", 12]), as_names(None)
+    (['healthy_*'], ['A', '12'], [])
     """
-    return [str(name) for name in ([given] if isinstance(given, str | int) else given)]
+    return [str(name) for name in ([given] if isinstance(given, str | int) else given or [])]
 
 
 def natural(name: str) -> tuple[list[tuple[str, int]], str]:

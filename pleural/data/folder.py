@@ -64,8 +64,8 @@ class Folder:
     """)
 
     root: str | Path
-    negatives: str | Sequence[str] = ()
-    distrusted: str | Sequence[str] = ()
+    negatives: str | Sequence[str] | None = ()
+    distrusted: str | Sequence[str] | None = ()
     patient_pattern: str | None = None
 
     def cases(self) -> list[Case]:

@@ -53,7 +53,7 @@ class Plethora:
     root: str | Path
     images: str | None = None
     masks: str | None = None
-    negatives: str | Sequence[str] = ()
+    negatives: str | Sequence[str] | None = ()
     distrusted: str | Sequence[str] | None = None
 
     def cases(self) -> list[Case]:

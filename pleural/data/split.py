@@ -58,14 +58,19 @@ def split(
     names, change nothing.
 
     Raises:
-        InputError: no labelled case, no such fold, fewer patients than folds, an unknown name, or
-            nothing left to train on but distrusted cases.
+        InputError: no labelled case, no such fold, a fold (other than the default, 0) beside
+            ``validation``, fewer patients than folds, an unknown name, or nothing left to train on
+            but distrusted cases.
     """
     labelled = [case for case in cases if case.labelled]
     unlabelled = [case for case in cases if not case.labelled]
     if not labelled:
         raise InputError(f"none of the {len(cases)} cases has a mask: nothing to train on")
     if validation is not None:
+        if fold != 0:
+            raise InputError(
+                f"fold={fold} beside split.validation: only one of them can say who validates"
+            )
         chosen = _named(labelled, as_names(validation))
     elif fold == "all":
         chosen = set()

@@ -50,8 +50,8 @@ class Table:
 
     path: str | Path
     root: str | Path | None = None
-    negatives: str | Sequence[str] = ()
-    distrusted: str | Sequence[str] = ()
+    negatives: str | Sequence[str] | None = ()
+    distrusted: str | Sequence[str] | None = ()
 
     def cases(self) -> list[Case]:
         """The cases in natural order of their names.

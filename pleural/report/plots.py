@@ -183,7 +183,9 @@ def dice_by_reader(rows: Mapping[str, Sequence[Row]]) -> go.Figure:
     figure = go.Figure()
     for number, (reader, theirs) in enumerate(rows.items()):
         both = [row for row in theirs if row["name"] in places]
-        colour = MODEL_COLOUR if reader == model else OTHER_COLOURS[(number - 1) % 5]
+        colour = (
+            MODEL_COLOUR if reader == model else OTHER_COLOURS[(number - 1) % len(OTHER_COLOURS)]
+        )
         figure.add_scatter(
             x=[row["dice"] for row in both],
             y=[places[row["name"]] for row in both],

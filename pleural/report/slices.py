@@ -15,7 +15,7 @@ from pleural.volume import Volume
 
 PREDICTION, REFERENCE = "prediction", "reference"
 MARGIN_MM = 5.0
-THICK_MM = 2.5  # thinner slices are averaged up to this: there are fewer to look through
+THICK_MM = 2.5  # slices half as thick are averaged up to this: there are fewer to look through
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ def reduced(width_px: int) -> str:
     """What a page says of the difference between its slices and the study's."""
     low, high = KEPT_HU
     return (
-        f"Cropped to the body and averaged to at most {width_px} pixels across; slices thinner "
-        f"than {THICK_MM:g} mm are averaged; HU from {low} to {high} in steps of {STEP_HU}. "
+        f"Cropped to the body and averaged to at most {width_px} pixels across; slices of "
+        f"{THICK_MM / 2:g} mm and thinner are averaged, to {THICK_MM:g} mm at most; HU from "
+        f"{low} to {high} in steps of {STEP_HU}. "
         "Outlines have the study's own resolution. What is to be measured is measured on the study."
     )
 
