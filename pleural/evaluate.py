@@ -15,7 +15,7 @@ from pleural.errors import Findings, InputError
 from pleural.io.whole import write_json, write_table, write_text
 from pleural.metrics import Agreement, agreement
 from pleural.predictions import Predictions
-from pleural.statistics import band, check_detection, detected
+from pleural.size import band, check_detection, detected
 from pleural.summaries import difference, summary
 from pleural.summary_text import as_markdown
 from pleural.versions import versions

@@ -14,11 +14,10 @@ import numpy as np
 from scipy import ndimage
 
 from pleural.midline import midline
-from pleural.statistics import detected
+from pleural.size import detected, size_class
 from pleural.volume import Volume
 
 COLLECTION_ML = 1.0  # connected parts below this are specks
-SMALL_BELOW_MM, LARGE_ABOVE_MM = 30.0, 100.0  # Moy et al. 2013
 GAP_MM = 3.0  # a vessel, a septum or a missing voxel does not end the fluid
 CORRIDOR_MM = 60.0  # about half a hemithorax
 OVERHANG = 0.5  # of the distance from the midline; see _of_each_side
@@ -32,7 +31,8 @@ class Measurement:
         volume_ml: of all voxels of the mask, specks included.
         right_ml, left_ml: of the patient; they add up to ``volume_ml``.
         depth_mm: see :func:`greatest_depth_mm`; 0 where the mask is empty.
-        size: ``"none"`` (empty mask), ``"small"``, ``"moderate"``, ``"large"``: :func:`size_class`.
+        size: ``"none"`` (empty mask), ``"small"``, ``"moderate"``, ``"large"``; see
+            :func:`pleural.size.size_class`.
         mean_hu, sd_hu: of the scan's voxels inside the mask (the standard deviation is that of the
             population, divided by n); ``None`` where the mask is empty.
         collections: parts of at least 1 mL, connected over faces, edges or corners of voxels.
@@ -103,24 +103,6 @@ def measure(mask: Volume, scan: Volume, detection_ml: float) -> Measurement:
         lower_bound=edge_share > 0,
         effusion=detected(volume_ml, detection_ml),
     )
-
-
-def size_class(depth_mm: float) -> str:
-    """Below 3 cm small, up to 10 cm moderate, above large; 0 is none.
-
-    These are the thresholds that Moy et al. 2013 (Chest 143:1054, doi 10.1378/chest.12-1292) give
-    for borderline cases. Their rule first asks which quarter of the chest, counted from the back,
-    the fluid reaches (first: small, second: moderate, beyond: large), and takes its depth from
-    back to front at the midclavicular line. Here depth alone decides, wherever it is greatest.
-
-    >>> [size_class(depth_mm) for depth_mm in (0, 29.9, 30, 100, 100.1)]
-    ['none', 'small', 'moderate', 'moderate', 'large']
-    """
-    if depth_mm == 0:
-        return "none"
-    if depth_mm < SMALL_BELOW_MM:
-        return "small"
-    return "moderate" if depth_mm <= LARGE_ABOVE_MM else "large"
 
 
 def greatest_depth_mm(fluid: np.ndarray, spacing_mm: Sequence[float]) -> float:

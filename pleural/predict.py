@@ -19,7 +19,7 @@ from pleural.measure import Measurement, measure
 from pleural.prediction_folder import PredictionFolder
 from pleural.segmenter import CERTAIN, Segmenter
 from pleural.shards import digest_of, gathered, share, suffix
-from pleural.statistics import check_detection
+from pleural.size import check_detection
 from pleural.trained import Run, runs_in
 from pleural.versions import versions
 from pleural.volume import Volume

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from scipy.stats import binomtest, nct, norm, t, wilcoxon
 
-from pleural.errors import InputError
 from pleural.words import counted
 
 FEW_PATIENTS = 20
 TOO_FEW = "too few to tell small differences from chance"
-BANDS_ML = (50, 200, 500)
 SIDES = (0.025, 0.975)  # of every interval: 95 % lie between
 LIMIT_SDS = 1.96
 N_RESAMPLES = 10_000
@@ -207,36 +204,6 @@ def few(n: int) -> str | None:
     if n >= FEW_PATIENTS:
         return None
     return f"n = {counted(n, 'patient')}: {TOO_FEW}"
-
-
-def detected(volume_ml: float, detection_ml: float) -> bool:
-    """Whether there is so much that it is called an effusion; 0 mL never are."""
-    return volume_ml > 0 and volume_ml >= detection_ml
-
-
-def check_detection(detection_ml: float) -> None:
-    """
-    Raises:
-        InputError: it is no volume.
-    """
-    if not isinstance(detection_ml, int | float) or not detection_ml >= 0:
-        raise InputError(f"detection_ml is a volume in mL, 0 or more; got {detection_ml}")
-
-
-def band(volume_ml: float) -> str:
-    """To which of the bands of size a volume belongs; an edge belongs to the band below it.
-
-    50 mL alone has no band below that names it and opens ``"50–200"``.
-
-    >>> [band(volume_ml) for volume_ml in (49.9, 50, 200, 500, 500.1)]
-    ['<50', '50–200', '50–200', '200–500', '>500']
-    """
-    if volume_ml < BANDS_ML[0]:
-        return f"<{BANDS_ML[0]}"
-    for low, high in pairwise(BANDS_ML):
-        if volume_ml <= high:
-            return f"{low}–{high}"
-    return f">{BANDS_ML[-1]}"
 
 
 def _by_patient(

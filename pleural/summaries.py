@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pleural.size import band, detected
 from pleural.statistics import (
-    band,
     bland_altman,
     concordance,
-    detected,
     few,
     mean,
     median,

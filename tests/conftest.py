@@ -21,6 +21,7 @@ from pleural.io import nifti
 from pleural.judgement import described
 from pleural.run_folder import CONFIG, RunFolder
 from pleural.volume import Volume
+from tests import warm
 
 SMALL = [*TINY, "epochs=4", "trainer.precision=32-true", "trainer.enable_progress_bar=false"]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -138,8 +139,13 @@ def typed(script: str, *arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / script), *arguments]
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """As if typed in ``folder``, which gets the outputs."""
+def run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A script of ours as if typed in ``folder``, which gets the outputs."""
+    return warm.run(folder, str(ROOT / script), *arguments)
+
+
+def run_anew(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """The same by a process that begins with nothing, for what depends on how it begins."""
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 

@@ -19,7 +19,7 @@ from pleural.dataset import Patches
 from pleural.errors import InputError
 from pleural.faults import what_happened
 from pleural.run_folder import RunFolder
-from tests.conftest import ROOT, SMALL, begun, run, typed
+from tests.conftest import ROOT, SMALL, begun, run
 
 RUN = "hydra.run.dir=run"
 
@@ -47,7 +47,7 @@ def unbroken(phantoms, phantom_root, tmp_path_factory):
     """The command of a training, and what it ends with where nothing breaks."""
     folder = tmp_path_factory.mktemp("unbroken")
     arguments = [f"data.root={phantom_root}", *SMALL, RUN]
-    done = run(folder, *typed("run.py", *arguments))
+    done = run(folder, "run.py", *arguments)
     assert done.returncode == 0, done.stderr
     return arguments, outcome(folder / "run")
 
@@ -55,7 +55,7 @@ def unbroken(phantoms, phantom_root, tmp_path_factory):
 def test_the_same_seed_gives_the_same_run_and_another_another(unbroken, tmp_path):
     arguments, wanted = unbroken
     for changed, equal in (("dataset.num_workers=1", True), ("seed=1", False)):
-        done = run(tmp_path, *typed("run.py", *arguments, changed, f"hydra.run.dir={changed[:4]}"))
+        done = run(tmp_path, "run.py", *arguments, changed, f"hydra.run.dir={changed[:4]}")
         assert done.returncode == 0, done.stderr
         assert same(outcome(tmp_path / changed[:4]), wanted) is equal
 
@@ -65,7 +65,7 @@ def test_a_training_killed_while_it_writes_ends_as_if_it_had_not_been(unbroken, 
     arguments, wanted = unbroken
     n_kills, command = 0, arguments
     for at in (2, 5, 8, 7, 6, 9, 100):
-        done = run(tmp_path, *typed("benchmarks/broken.py", str(at), *command))
+        done = run(tmp_path, "benchmarks/broken.py", str(at), *command)
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
@@ -90,7 +90,7 @@ def test_a_training_killed_at_any_time_ends_as_if_it_had_not_been(unbroken, tmp_
     process = begun(tmp_path, *arguments)
     process.kill()
     process.communicate()
-    done = run(tmp_path, *typed("run.py", "resume=run"))
+    done = run(tmp_path, "run.py", "resume=run")
     assert done.returncode == 0, done.stderr
     assert same(outcome(tmp_path / "run"), wanted)
 
@@ -105,7 +105,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(unbroken, tmp_path):
     err = told(process)
     assert "File too large" in err
     assert f"resume={tmp_path / 'run'}" in err
-    done = run(tmp_path, *typed("run.py", "resume=run"))
+    done = run(tmp_path, "run.py", "resume=run")
     assert done.returncode == 0, done.stderr
     assert same(outcome(tmp_path / "run"), wanted)
 
@@ -141,7 +141,7 @@ def test_a_torn_checkpoint_is_never_taken_for_a_whole_one(unbroken, tmp_path):
     arguments, _ = unbroken
     begun(tmp_path, *arguments).kill()
     os.truncate(tmp_path / "run" / "last.ckpt", 1000)
-    done = run(tmp_path, *typed("run.py", "resume=run"))
+    done = run(tmp_path, "run.py", "resume=run")
     assert done.returncode == 2
     assert "last.ckpt: cannot be read" in done.stderr
 
@@ -157,7 +157,7 @@ def test_a_torn_checkpoint_is_never_taken_for_a_whole_one(unbroken, tmp_path):
 )
 def test_folders_that_cannot_serve_are_told_of_at_once(tmp_path, arguments, words):
     (tmp_path / "FILE").touch()
-    done = run(tmp_path, *typed("run.py", *arguments))
+    done = run(tmp_path, "run.py", *arguments)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -17,9 +17,22 @@ def test_a_device_that_lacks_what_is_needed_is_not_chosen(monkeypatch):
     assert made.strategy.root_device.type == "cpu"
 
 
-def test_a_precision_is_one_of_lightning_s():
-    assert fastest_precision("auto") in ("bf16-mixed", "16-mixed", "32-true")
-    assert fastest_precision("cpu") in ("bf16-mixed", "32-true")
+@pytest.mark.parametrize(
+    ("cuda", "cuda_bf16", "cpu_bf16", "of_auto", "of_cpu"),
+    [
+        (True, True, False, "bf16-mixed", "32-true"),
+        (True, False, True, "16-mixed", "bf16-mixed"),
+        (False, False, True, "bf16-mixed", "bf16-mixed"),
+        (False, False, False, "32-true", "32-true"),
+    ],
+)
+def test_the_fastest_precision_is_what_the_device_computes_in(
+    monkeypatch, cuda, cuda_bf16, cpu_bf16, of_auto, of_cpu
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda _: cuda_bf16)
+    monkeypatch.setattr("pleural.hardware._cpu_has_bf16", lambda: cpu_bf16)
+    assert (fastest_precision(), fastest_precision("cpu")) == (of_auto, of_cpu)
 
 
 @pytest.mark.parametrize(

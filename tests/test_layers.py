@@ -21,6 +21,7 @@ LAYERS = [
             "schedule",
             "patience",
             "statistics",
+            "size",
             "inference",
             "loss",
             "draws",

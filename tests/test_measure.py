@@ -11,8 +11,9 @@ from scipy.ndimage import distance_transform_edt
 from pleural.anatomy import chest
 from pleural.data.plethora import Plethora
 from pleural.errors import InputError
-from pleural.measure import Measurement, greatest_depth_mm, measure, size_class
+from pleural.measure import Measurement, greatest_depth_mm, measure
 from pleural.midline import midline
+from pleural.size import size_class
 from pleural.volume import Volume
 
 CODES = ["".join(code) for axes in permutations(("LR", "PA", "IS")) for code in product(*axes)]
@@ -332,11 +333,18 @@ def two_sided():
     return made.effusion, made.scan
 
 
-@pytest.mark.parametrize("place", [lambda volume: volume, oblique], ids=["straight", "oblique"])
+@pytest.fixture(
+    scope="module", params=[lambda volume: volume, oblique], ids=["straight", "oblique"]
+)
+def placed(two_sided, request):
+    """Mask and scan, and what is measured there."""
+    mask, scan = (request.param(volume) for volume in two_sided)
+    return mask, scan, measure(mask, scan, 10)
+
+
 @pytest.mark.parametrize("codes", CODES)
-def test_the_order_of_the_axes_changes_nothing(two_sided, codes, place):
-    mask, scan = (place(volume) for volume in two_sided)
-    expected = measure(mask, scan, 10)
+def test_the_order_of_the_axes_changes_nothing(placed, codes):
+    mask, scan, expected = placed
     copies = [
         Volume(v.array.copy(), v.affine) for v in (mask.reoriented(codes), scan.reoriented(codes))
     ]

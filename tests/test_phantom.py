@@ -119,9 +119,6 @@ def test_the_same_seed_writes_the_same_study(written: Phantom, tmp_path: Path) -
 
 
 def test_a_dicom_series_is_the_same_scan(written: Phantom, tmp_path: Path) -> None:
-    dicom = pytest.importorskip("pleural.io.dicom")
-    if not hasattr(dicom, "write_series"):
-        pytest.skip("no writer yet")
     (series,) = Phantom(tmp_path, 1, image_format="dicom", spacing_mm=COARSE_MM).cases()
     assert series.image.is_dir()
     scan, mask = io.read(series.image), io.read(series.mask)

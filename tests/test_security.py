@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from pleural.errors import InputError
 from pleural.prepared import OnDisk, Prepare
 from pleural.preprocess import ChestCT
 from pleural.run_folder import RunFolder
-from tests.conftest import ROOT, SMALL, run, typed, write_run
+from pleural.train import train
+from tests.conftest import ROOT, SMALL, run, write_run
+from tests.test_train import settings, stop
 
 SECRETS = {
     "PatientName": "Geheim^Erika",
@@ -46,17 +49,12 @@ def test_weights_and_checkpoints_that_would_run_something_are_refused(tmp_path, 
     assert not done.exists()
 
 
-def test_a_training_is_not_resumed_from_a_checkpoint_that_would_run_something(
-    phantoms, phantom_root, tmp_path
-):
-    arguments = [f"data.root={phantom_root}", *SMALL, "epochs=1", "hydra.run.dir=run"]
-    assert run(tmp_path, *typed("run.py", *arguments)).returncode == 0
-    record = tmp_path / "run" / "run.json"
-    record.write_text(record.read_text().replace('"finished": true', '"finished": false'))
+def test_a_training_is_not_resumed_from_a_checkpoint_that_would_run_something(phantoms, tmp_path):
+    train(**settings(phantoms, tmp_path / "run"))
+    stop(tmp_path / "run")
     torch.save({"state_dict": {}, "evil": Evil(tmp_path / "done")}, tmp_path / "run" / "last.ckpt")
-    done = run(tmp_path, *typed("run.py", "resume=run"))
-    assert done.returncode == 2
-    assert "last.ckpt: cannot be read" in done.stderr
+    with pytest.raises(InputError, match=r"last\.ckpt: cannot be read"):
+        train(**settings(phantoms, tmp_path / "run"))
     assert not (tmp_path / "done").exists()
 
 
@@ -114,8 +112,10 @@ def test_no_network_is_touched_and_no_header_s_names_are_told(named, tmp_path):
         ["task=report", "task.run=outputs/predict/all", "hydra.run.dir=outputs/report/predict"],
         ["task=audit"],
     ):
-        done.append(run(tmp_path, *typed("tests/offline.py", *arguments, *cases)))
+        done.append(run(tmp_path, "tests/offline.py", *arguments, *cases))
         assert done[-1].returncode == 0, done[-1].stderr
+    (page,) = tmp_path.glob("outputs/audit/*/audit.md")
+    assert "phantom_002" in page.read_text(encoding="utf-8")
     segs = tmp_path / "outputs" / "predict" / "all" / "segs"
     assert len(list(segs.iterdir())) == 3
     assert told_anywhere(segs, SECRETS["PatientID"])
@@ -127,13 +127,17 @@ def test_no_network_is_touched_and_no_header_s_names_are_told(named, tmp_path):
 
 
 def test_the_test_itself_would_notice_the_network(tmp_path):
-    script = (
-        "import tests.offline as o, socket; socket.socket.__init__ = o.refused; socket.socket()"
-    )
-    done = subprocess.run(
-        [*typed("tests/offline.py")[:1], "-c", script], cwd=ROOT, capture_output=True, text=True
-    )
-    assert "the network was touched" in done.stderr
+    for touch in (
+        "socket.socket()",
+        "socket.create_connection(('127.0.0.1', 9))",
+        "socket.getaddrinfo('localhost', 9)",
+        "socket.gethostbyname('localhost')",
+    ):
+        script = f"import tests.offline, socket; tests.offline.close(); {touch}"
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
+        )
+        assert "the network was touched" in done.stderr
 
 
 def test_identifiers_are_kept_where_that_is_asked_for(named, tmp_path):
@@ -141,12 +145,12 @@ def test_identifiers_are_kept_where_that_is_asked_for(named, tmp_path):
     cases = [f"data.root={named}", "data.image_format=dicom", *SMALL[:2], "name=all"]
     asked = ["task=predict", f"task.runs={trained}", "task.identifiers=keep"]
     for arguments in (asked, ["task=report", "task.run=outputs/predict/all"]):
-        done = run(tmp_path, *typed("run.py", *arguments, *cases))
+        done = run(tmp_path, "run.py", *arguments, *cases)
         assert done.returncode == 0, done.stderr
     for name in ("predict/all/cases.csv", "predict/all/studies/phantom_000.json"):
         assert SECRETS["PatientName"] in (tmp_path / "outputs" / name).read_text(encoding="utf-8")
     page = (tmp_path / "outputs" / "report" / "all" / "report.html").read_text(encoding="utf-8")
     assert SECRETS["PatientID"] in page
-    done = run(tmp_path, *typed("run.py", *asked[:2], "task.identifiers=maybe", *cases))
+    done = run(tmp_path, "run.py", *asked[:2], "task.identifiers=maybe", *cases)
     assert done.returncode == 2
     assert "drop or keep" in done.stderr

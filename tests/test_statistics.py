@@ -13,7 +13,6 @@ from scipy.stats import t
 from pleural.statistics import (
     BlandAltman,
     Estimate,
-    band,
     bland_altman,
     concordance,
     few,
@@ -321,20 +320,3 @@ def test_few_patients_are_told_in_words():
     assert few(19) == "n = 19 patients: too few to tell small differences from chance"
     assert str(few(1)).startswith("n = 1 patient:")
     assert few(20) is None
-
-
-@pytest.mark.parametrize(
-    ("volume_ml", "expected"),
-    [
-        (0, "<50"),
-        (49.999, "<50"),
-        (50, "50–200"),
-        (200, "50–200"),
-        (200.001, "200–500"),
-        (500, "200–500"),
-        (500.001, ">500"),
-        (4000, ">500"),
-    ],
-)
-def test_bands(volume_ml, expected):
-    assert band(volume_ml) == expected

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from omegaconf import OmegaConf
 
@@ -125,18 +124,6 @@ def test_a_run_that_did_not_finish_is_named(tmp_path, capsys):
 def test_other_parts_of_the_configuration_are_never_built(tmp_path):
     path = write_run(tmp_path, logger={"_target_": "os.abort"}, data={"_target_": "os.abort"})
     assert loaded(path).threshold == 0.5
-
-
-def test_weights_are_read_without_running_anything(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (tmp_path.joinpath("called").touch, ())
-
-    path = write_run(tmp_path / "run")
-    torch.save({"weights": Evil()}, path / "best.pt")
-    with pytest.raises(InputError, match="weights"):
-        loaded(path)
-    assert not (tmp_path / "called").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pleural.data.case import Case, as_names, natural
 from pleural.errors import InputError
-from pleural.statistics import band
+from pleural.size import band
 from pleural.words import counted
 
 
