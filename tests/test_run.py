@@ -237,7 +237,7 @@ def test_help_shows_groups_options_and_examples(tmp_path):
     [
         (["data=folder", "data.root=EMPTY"], ["EMPTY", "imagesTr"]),
         (["task=predict", "data.root=EMPTY"], ["task.runs is missing"]),
-        (["task=evaluate", "task.predictions=EMPTY/no"], ["EMPTY/no", "no such folder"]),
+        (["task=evaluate", "task.predictions=EMPTY/no", *TINY[:2]], ["EMPTY/no", "no such folder"]),
         (
             ["task=report", "threshold=0.3", "task.run=EMPTY"],
             ["changes nothing with task=report: threshold=0.3", "EMPTY: no folder of results"],
