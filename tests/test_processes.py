@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.broken import outcome, same
-from tests.conftest import ROOT, SMALL, begun, run, typed
+from tests.conftest import ROOT, SMALL, begun, run_anew, typed
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_gloo_available(), reason="torch was built without gloo"
@@ -38,7 +38,7 @@ def test_two_processes_write_one_folder_and_validate_as_one_does(arguments, tmp_
     frozen += ("trainer.precision=auto",)
     together = "split.validation=[phantom_000,phantom_002]"  # one for each process
     for name, processes in (("one", ()), ("two", HERE)):
-        done = run(
+        done = run_anew(
             tmp_path, *typed("run.py", *arguments, *processes, *frozen, together, f"name={name}")
         )
         assert done.returncode == 0, done.stderr
@@ -55,19 +55,19 @@ def test_two_processes_write_one_folder_and_validate_as_one_does(arguments, tmp_
 def test_two_processes_that_are_killed_end_as_if_they_had_not_been(arguments, tmp_path):
     wanted = tmp_path / "unbroken"
     wanted.mkdir()
-    done = run(wanted, *typed("run.py", *arguments, *HERE, "hydra.run.dir=run"))
+    done = run_anew(wanted, *typed("run.py", *arguments, *HERE, "hydra.run.dir=run"))
     assert done.returncode == 0, done.stderr
     process = begun(tmp_path, *arguments, *HERE, "hydra.run.dir=run")
     process.kill()  # the other loses its peer, and ends
     process.communicate()
-    done = run(tmp_path, *typed("run.py", "resume=run"))
+    done = run_anew(tmp_path, *typed("run.py", "resume=run"))
     assert done.returncode == 0, done.stderr
     assert same(outcome(tmp_path / "run"), outcome(wanted / "run"))
 
 
 def test_jobs_of_a_sweep_take_several_processes_each(arguments, tmp_path):
     short = ("epochs=1", "name=sweep", "seed=0,1")
-    done = run(tmp_path, *typed("run.py", "-m", *arguments, *HERE, *short))
+    done = run_anew(tmp_path, *typed("run.py", "-m", *arguments, *HERE, *short))
     assert done.returncode == 0, done.stderr
     with (tmp_path / "outputs" / "train" / "sweep" / "sweep.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
