@@ -58,14 +58,7 @@ def evaluate(
     check_detection(detection_ml)
     if not isinstance(tolerance_mm, int | float) or not tolerance_mm >= 0:
         raise InputError(f"task.tolerance_mm is a distance, 0 or more; got {tolerance_mm}")
-    cases = [case for case in data.cases() if case.labelled]
-    if not cases:
-        raise InputError("no case has a reference mask, or is known to be free of effusion")
-    if taken := {reader for case in cases for reader in case.readers} & {MODEL, OTHER}:
-        raise InputError(
-            f"a further reader is called {listed(sorted(taken))}, which is what the tables call "
-            "predictions: give that reader another name"
-        )
+    cases = _labelled(data)
     sources = {MODEL: Predictions.of(predictions, cases)}
     if against is not None:
         sources[OTHER] = Predictions.of(against, cases)
@@ -90,6 +83,18 @@ def evaluate(
     print(f"\n{text}\neverything is in {folder}")
     dice = result["readers"][MODEL]["mean"]["dice"]["value"]
     return math.nan if dice is None else float(dice)
+
+
+def _labelled(data: Any) -> list[Case]:
+    cases = [case for case in data.cases() if case.labelled]
+    if not cases:
+        raise InputError("no case has a reference mask, or is known to be free of effusion")
+    if taken := {reader for case in cases for reader in case.readers} & {MODEL, OTHER}:
+        raise InputError(
+            f"a further reader is called {listed(sorted(taken))}, which is what the tables call "
+            "predictions: give that reader another name"
+        )
+    return cases
 
 
 def _all_rows(

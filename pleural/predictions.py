@@ -61,27 +61,19 @@ class Predictions:
             [name for name in record.get(key, []) if name in studies]
             for key in ("left_out", "failed")
         )
-        excused = {*left_out, *failed}
+        judged = [case for case in cases if case.name not in {*left_out, *failed}]
         findings = []
-        if missing := [c.name for c in cases if c.name not in masks and c.name not in excused]:
+        if missing := [case.name for case in judged if case.name not in masks]:
             findings.append(
                 f"no mask for {listed(missing)}; a mask is called as its case: {missing[0]}.nii.gz"
                 f" (here: {listed(sorted(masks)) or 'no NIfTI file'})"
             )
-        if seen := [
-            name
-            for name, study in studies.items()
-            if name not in excused and study.get("trained_on_by")
-        ]:
+        if seen := [case.name for case in judged if studies[case.name].get("trained_on_by")]:
             findings.append(
                 f"{listed(seen)}: predicted by a network that trained on it, which shows nothing; "
                 "predict with task.held_out=true, or other cases"
             )
-        if changed := [
-            case.name
-            for case in cases
-            if case.name not in excused and _of_another_image(studies[case.name], case)
-        ]:
+        if changed := [case.name for case in judged if _of_another_image(studies[case.name], case)]:
             findings.append(
                 f"{listed(changed)}: predicted of another image than the one to judge by (their "
                 "contents differ); predict anew, or judge by the files that were predicted"

@@ -83,9 +83,8 @@ def search(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials),
         load_if_exists=True,
     )
-    _check_shared(study, shared, folder)
-    asked = {"task.folds": [*folds], "task.space": [dict(entry) for entry in space]}
-    _check_comparable(study, asked, folder)
+    in_common = {SHARED: shared, "task.folds": [*folds], "task.space": [*map(dict, space)]}
+    _check_comparable(study, in_common, folder)
     # Of a seed of its own each time it goes on, or it would draw again what it drew at first.
     study.sampler = optuna.samplers.TPESampler(
         n_startup_trials=n_startup_trials, seed=seed_of(seed, len(study.trials))
@@ -163,25 +162,19 @@ def _shared(typed: Sequence[str]) -> list[str]:
     return [override for override, key in plain if not NOT_SHARED.match(key)]
 
 
-def _check_shared(study: Any, shared: Sequence[str], folder: Path) -> None:
-    """Trials are compared, so they share what is not searched."""
-    others = study.user_attrs.get(SHARED, [*shared])
-    if sorted(others) != sorted(shared):
-        raise InputError(
-            f"{folder} holds a search whose trials share {' '.join(others) or 'the default'}: to "
-            "go on with it, give it the same; else name another"
-        )
-    study.set_user_attr(SHARED, [*shared])
-
-
-def _check_comparable(study: Any, asked: Mapping[str, Any], folder: Path) -> None:
-    """A mean over one fold is no match for a mean over three."""
-    for key, value in asked.items():
+def _check_comparable(study: Any, in_common: Mapping[str, Any], folder: Path) -> None:
+    """Trials are compared, so all but what is searched is the same, folds and space as well."""
+    for key, value in in_common.items():
         before = study.user_attrs.get(key, value)
-        if before != value:
+        if key == SHARED:  # typed in any order
+            same = sorted(before) == sorted(value)
+            told = f"whose trials share {' '.join(before) or 'the default'}"
+        else:
+            same, told = before == value, f"of {key}={before}"
+        if not same:
             raise InputError(
-                f"{folder} holds a search of {key}={before}: to go on with it, give it the same; "
-                "else name another"
+                f"{folder} holds a search {told}: to go on with it, give it the same; else name "
+                "another"
             )
         study.set_user_attr(key, value)
 
@@ -230,8 +223,9 @@ def _trained(place: Path, settings: Sequence[str]) -> tuple[float | None, str]:
     )
     dice = (read_json(place / "run.json") or {}).get("dice")
     if done.returncode == 0:
-        none = None, "no validation case has effusion, so there is no Dice"
-        return none if dice is None else (float(dice), "")
+        if dice is None:
+            return None, "no validation case has effusion, so there is no Dice"
+        return float(dice), ""
     said = done.stderr.strip().splitlines()
     return None, said[-1] if said else f"ended with exit code {done.returncode}"
 

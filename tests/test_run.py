@@ -235,6 +235,8 @@ def test_help_shows_groups_options_and_examples(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["loss.pos_wieght=3"], ["did you mean loss.pos_weight?"]),
+        (["data=plethora"], ["data.root is missing", "subset_masks"]),
         (["data=folder", "data.root=EMPTY"], ["EMPTY", "imagesTr"]),
         (["task=predict", "data.root=EMPTY"], ["task.runs is missing"]),
         (["task=evaluate", "task.predictions=EMPTY/no", *TINY[:2]], ["EMPTY/no", "no such folder"]),

@@ -20,22 +20,18 @@ import sys
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from false_alarms import LIMIT_ML, beyond_ml
 from folds import held_out, summary
 from torch import Tensor
+from unsure import numbers, told_ml
 
 from pleural.data.case import Case
 from pleural.data.plethora import POOR_MASKS, Plethora
-from pleural.dice import dice
-from pleural.parts import mask_on
 from pleural.segmenter import Segmenter
 from pleural.start import SHIPPED
 from pleural.trained import Run, Trained, runs_in
 from pleural.versions import versions
-from pleural.volume import Volume
 
 Weights = Mapping[str, Tensor]
-Judged = tuple[float, float, float, float]  # Dice, mL found, mL beyond all effusion, mL to be found
 TOGETHER = "averaged probabilities"
 
 
@@ -43,41 +39,32 @@ def between(own: Weights, start: Weights, share: float) -> dict[str, Tensor]:
     return {name: (1 - share) * own[name] + share * start[name] for name in own}
 
 
-def judged(mask: Volume, reference: Volume) -> Judged:
-    overlap = dice(mask.array, reference.array)
-    return overlap, mask.nonzero_ml, beyond_ml(mask, reference), reference.nonzero_ml
-
-
-def of_run(run: Run, start: Trained, shares: list[float], case: Case) -> Iterator[Judged]:
-    """With each share, and with both networks together."""
+def of_run(run: Run, start: Trained, shares: list[float], case: Case) -> Iterator[list[float]]:
+    """With each share, and with both networks together; see :func:`unsure.numbers`."""
     scan, reference = case.load()
     assert reference is not None
     member = run.load()
-    segmenter = Segmenter([member])
     own = {name: value.clone() for name, value in member.net.state_dict().items()}
     for share in shares:
         member.net.load_state_dict(between(own, start.net.state_dict(), share))
-        probability = segmenter.probability(member, scan)
-        mask = mask_on(scan, probability, member.threshold, member.sure_inside)
-        yield judged(mask, reference)
+        yield numbers(Segmenter([member]).segment(scan).mask, reference)
     member.net.load_state_dict(own)
-    yield judged(Segmenter([member, start]).segment(scan).mask, reference)
+    yield numbers(Segmenter([member, start]).segment(scan).mask, reference)
 
 
-def of_start(start: Trained, case: Case) -> Judged:
+def of_start(start: Trained, case: Case) -> list[float]:
     scan, reference = case.load()
     assert reference is not None
-    return judged(Segmenter([start]).segment(scan).mask, reference)
+    return numbers(Segmenter([start]).segment(scan).mask, reference)
 
 
-def row(name: str, found: Mapping[str, Judged]) -> str:
+def row(name: str, found: Mapping[str, list[float]]) -> str:
     """A line of the table, of all scans."""
     good = np.array([values for case, values in found.items() if case not in POOR_MASKS])
     over = summary(good[None, :, 0], good[None, :, 1], good[None, :, 3])
-    beyond = [values[2] for values in found.values()]
     cells = [name, over.told, f"{over.volume_error:.0%}"]
     cells += [f"{values[0]:.3f} ({values[1]:.0f} mL)" for values in found.values()]
-    cells += [f"{max(beyond):.1f} ({sum(ml >= LIMIT_ML for ml in beyond)} of {len(beyond)})"]
+    cells += [told_ml([values[2] for values in found.values()])]
     return f"| {' | '.join(cells)} |"
 
 
@@ -92,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     cases = {case.name: case for case in Plethora(options.root).cases()}
     start = runs_in(SHIPPED.get(options.start, options.start))[0].load()
-    found: dict[str, list[Judged]] = {}
+    found: dict[str, list[list[float]]] = {}
     if options.runs:
         names = [*(f"moved by {share:g}" for share in options.shares), TOGETHER]
         for run in (run for folder in options.runs for run in runs_in(folder)):

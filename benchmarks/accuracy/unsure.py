@@ -43,19 +43,17 @@ def masks(member: Trained, scan: Volume, rules: list[Shares]) -> list[Volume]:
     return [mask_on(scan, probability, member.threshold, rule) for rule in rules]
 
 
+def numbers(mask: Volume, reference: Volume) -> list[float]:
+    """Dice, mL found, mL of them beyond all effusion, mL of the reference."""
+    overlap = dice(mask.array, reference.array)
+    return [overlap, mask.nonzero_ml, beyond_ml(mask, reference), reference.nonzero_ml]
+
+
 def judged(member: Trained, case: Case, rules: list[Shares]) -> list[list[float]]:
-    """Of each rule: Dice, mL found, mL of them beyond all effusion, mL of the reference."""
+    """Of each rule, the :func:`numbers`."""
     scan, reference = case.load()
     assert reference is not None
-    return [
-        [
-            dice(mask.array, reference.array),
-            mask.nonzero_ml,
-            beyond_ml(mask, reference),
-            reference.nonzero_ml,
-        ]
-        for mask in masks(member, scan, rules)
-    ]
+    return [numbers(mask, reference) for mask in masks(member, scan, rules)]
 
 
 def lines_of(results: Path | None, rules: list[Shares]) -> list[Line]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import chain, cycle
 from typing import Any
 
 import numpy as np
@@ -176,16 +177,15 @@ def dice_by_reader(rows: Mapping[str, Sequence[Row]]) -> go.Figure:
     Args:
         rows: by reader, the model first: ``name``, ``dice``; the cases with effusion.
     """
-    (model, own), *others = rows.items()
+    (_, own), *others = rows.items()
     read = {row["name"] for _, other in others for row in other}
     order = [row["name"] for row in sorted(own, key=lambda row: float(row["dice"]))]
     places = {name: place for place, name in enumerate(name for name in order if name in read)}
     figure = go.Figure()
-    for number, (reader, theirs) in enumerate(rows.items()):
+    colours = chain([MODEL_COLOUR], cycle(OTHER_COLOURS))
+    marked = zip(rows.items(), colours, strict=False)  # there is no end of colours
+    for number, ((reader, theirs), colour) in enumerate(marked):
         both = [row for row in theirs if row["name"] in places]
-        colour = (
-            MODEL_COLOUR if reader == model else OTHER_COLOURS[(number - 1) % len(OTHER_COLOURS)]
-        )
         figure.add_scatter(
             x=[row["dice"] for row in both],
             y=[places[row["name"]] for row in both],
