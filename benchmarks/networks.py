@@ -8,6 +8,7 @@ machine's fastest precision, two patches a batch. Leave the machine alone meanwh
 
 from __future__ import annotations
 
+import argparse
 import platform
 import statistics
 import time
@@ -37,6 +38,9 @@ def seconds(net: torch.nn.Module, batch: torch.Tensor) -> tuple[float, float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args()
     print("| model | million parameters | forward, s | forward and backward, s |")
     print("|---|---|---|---|")
     for option in sorted(file.stem for file in (CONF / "model").glob("*.yaml")):

@@ -4,10 +4,11 @@
     python benchmarks/accuracy/ablation.py --root DIR --variants default one_contrast --seeds 0 1 2
 
 Every variant trains the same folds on as many patches (or for as many minutes: then leave the
-machine alone), and each scan is judged by the fold that held it out, on its own grid. Prints a
-table in Markdown. It takes days in all: with `--ledger benchmarks/accuracy/ledger.jsonl` what was
-measured of today's default is not trained again; `earlier*.jsonl` beside it are of those before
-(docs/tried.md).
+machine alone), and each scan is judged by the fold that held it out, on its own grid. A variant
+whose network is another starts from random weights, as those of the package do not fit it: compare
+it with `random_weights`. Prints a table in Markdown. It takes days in all: with `--ledger
+benchmarks/accuracy/ledger.jsonl` what was measured of today's default is not trained again;
+`earlier*.jsonl` beside it are of those before (docs/tried.md).
 """
 
 from __future__ import annotations
