@@ -12,8 +12,9 @@ class Clock:
         self.seconds: dict[str, float] = {}
         self._since = time.perf_counter()
 
-    def lap(self, stage: str) -> None:
-        """The time since the last lap was spent on ``stage``."""
+    def lap(self, stage: str, least_s: float = 0.0) -> None:
+        """The time since the last lap was spent on ``stage``: in all ``least_s`` or more."""
         now = time.perf_counter()
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._since, 2)
+        spent_s = self.seconds.get(stage, 0.0) + now - self._since
+        self.seconds[stage] = round(max(spent_s, least_s), 2)
         self._since = now

@@ -28,6 +28,7 @@ class Draw(NamedTuple):
 class Draws(DistributedSampler):
     """Cases in random order, each once before any is drawn again.
 
+    Where there are more cases than an epoch has draws, they come round over several epochs.
     Companions come after the other cases, and all together as often as one of these. Where several
     processes train, each takes its share of an epoch's draws. A ``DistributedSampler``, as
     Lightning replaces any other; the number of processes is looked up late, because their group
@@ -47,14 +48,17 @@ class Draws(DistributedSampler):
 
     def __iter__(self) -> Iterator[Draw]:
         rank, n_processes = rank_and_size()
-        cases = islice(self._cases(), len(self) * n_processes)
+        n_draws, n_cases = len(self) * n_processes, self.n_cases + bool(self.n_companions)
+        # Counted in rounds, as many epochs as show each case once: nothing is carried over.
+        round_, since = divmod(self.epoch, -(-n_cases // n_draws))
+        cases = islice(self._cases(round_, n_cases), since * n_draws, (since + 1) * n_draws)
         for number, case in islice(enumerate(cases), rank, None, n_processes):
             yield Draw(case, seed_of(self.seed, self.epoch, number))
 
-    def _cases(self) -> Iterator[int]:
+    def _cases(self, round_: int, n_cases: int) -> Iterator[int]:
         for again in count():
-            order = np.random.default_rng((self.seed, self.epoch, again))
-            for case in order.permutation(self.n_cases + bool(self.n_companions)).tolist():
+            order = np.random.default_rng((self.seed, round_, again))
+            for case in order.permutation(n_cases).tolist():
                 if case == self.n_cases:  # stands for the companions
                     case += int(order.integers(self.n_companions))
                 yield case

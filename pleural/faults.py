@@ -26,7 +26,7 @@ def what_happened(error: Exception, run: RunFolder, dataset: Patches) -> InputEr
     cause = root_cause(error)
     if isinstance(cause, InputError):
         return InputError(said(cause))
-    if isinstance(cause, MemoryError) or re.search(OUT_OF_MEMORY, str(error), re.IGNORECASE):
+    if _is_out_of_memory(error):
         return InputError(
             f"{dataset.patches_per_batch} patches of {[*dataset.patch_size]}, or a validation "
             "volume, do not fit into memory "
@@ -46,3 +46,23 @@ def what_happened(error: Exception, run: RunFolder, dataset: Patches) -> InputEr
             f"memory: lower dataset.num_workers, or use dataset.cache=disk; {kept}"
         )
     return None
+
+
+def what_happened_after(error: Exception, run: RunFolder) -> InputError | None:
+    """The same of the judging that follows a training; ``None``: it is our own fault."""
+    kept = (
+        f"the training in {run.path} is over and whole: the same command judges it anew, and "
+        f"task=predict task.runs={run.path} predicts with it as it is"
+    )
+    if _is_out_of_memory(error):
+        return InputError(
+            f"a validation scan does not fit into memory ({first_line(error)}): close what else "
+            f"takes memory, or take another machine; {kept}"
+        )
+    cause = root_cause(error)
+    return InputError(f"{one_line(cause)}; {kept}") if isinstance(cause, OSError) else None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    said_so = re.search(OUT_OF_MEMORY, str(error), re.IGNORECASE)
+    return isinstance(root_cause(error), MemoryError) or bool(said_so)

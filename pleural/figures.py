@@ -96,14 +96,15 @@ def preview(scan: Volume, mask: Volume, title: str) -> Figure:
     low, high = (with_fluid[0], with_fluid[-1]) if with_fluid.size else (0, scan.shape[2] - 1)
     shown = np.unique(np.linspace(low, high, N_PREVIEW).round().astype(int))
     x, y = body_view(scan, shown.tolist())
-    x_mm, y_mm, _ = scan.spacing_mm
+    heights_mm, (x_mm, y_mm, _) = scan.heights_mm(), scan.spacing_mm
     height = 7.5 * (y.stop - y.start) * y_mm / ((x.stop - x.start) * x_mm) + 1.2
     figure = Figure(figsize=(11, height), dpi=100, layout="constrained", facecolor="black")
     for index, z in enumerate(shown[::-1]):  # from the head down
         axes = figure.add_subplot(2, N_PREVIEW // 2, index + 1)
         contour = {MODEL_COLOUR: mask.array[x, y, z]}
         _draw(axes, scan.array[x, y, z], contour, SOFT_TISSUE_HU, aspect=y_mm / x_mm)
-        axes.set_title(f"slice {z + 1} of {scan.shape[2]}", fontsize=9, color="0.8")
+        name = f"slice {z + 1} of {scan.shape[2]} from the feet, z {heights_mm[z]:.1f} mm"
+        axes.set_title(name, fontsize=9, color="0.8")
     figure.suptitle(title, fontsize=11, color="white", parse_math=False)
     return figure
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pleural.data.case import Case
 from pleural.errors import InputError
+from pleural.run_folder import validation_chose
 from pleural.trained import Run
 from pleural.words import counted
 
@@ -102,6 +103,10 @@ class Exposure:
 
     def validated_on(self, case: Case) -> bool:
         return self.own.validated_on(case)
+
+    def chosen_on(self, case: Case) -> bool:
+        """Whether ``case`` helped to choose the epoch that the run kept."""
+        return self.validated_on(case) and validation_chose(self.run.record)
 
 
 def exposures_for(case: Case, exposures: Sequence[Exposure], held_out: bool) -> list[Exposure]:

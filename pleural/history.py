@@ -45,8 +45,13 @@ class History(Callback):
         self.slices: list[Slice] = []
         self.started = time.perf_counter()
 
+    @property
+    def minutes(self) -> float:
+        """Of training, until the end of the last epoch, those of earlier sessions among them."""
+        return float(self.rows[-1]["minutes"]) if self.rows else 0.0
+
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.started = time.perf_counter() - (60 * self.rows[-1]["minutes"] if self.rows else 0)
+        self.started = time.perf_counter() - 60 * self.minutes
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         for name in AVERAGED:  # or an epoch without a step would show those of the one before

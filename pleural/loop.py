@@ -29,6 +29,11 @@ from pleural.trained import Inferer
 from pleural.tuned import tuned
 
 COARSE = (2, 2, 1)  # voxels of X, Y and Z that become one
+MOST_SKIPPED_IN_A_ROW = 20
+BAD_LOSS = (
+    "what was kept before is whole; lower optimizer.lr, set trainer.precision=32-true, look at "
+    "these cases (task=audit)"
+)
 
 
 class Training(LightningModule):
@@ -46,7 +51,8 @@ class Training(LightningModule):
             2021, arXiv 2104.00298).
         ema_decay: validate and keep a running average of the weights, of which this share is kept
             at every step; ``None``: the weights themselves.
-        bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
+        bad_loss: ``stop`` where a loss or its gradient is infinite or no number, or ``skip`` the
+            step; after 20 such steps in a row the training stops.
         distrusted: names of cases whose Dice is told, but has no part in the mean.
     """
 
@@ -88,8 +94,10 @@ class Training(LightningModule):
         self.distrusted = frozenset(distrusted)
         self.halving = False  # patches, in the last step
         self.left_out = False  # the last step
+        self.names: Sequence[str] = ()  # of the last step's cases
         self.patches = 0  # learnt from, by this process
         self.skipped_steps = 0
+        self.skipped_in_a_row = 0
         self.seed = torch.initial_seed()
         self.dice_of_case: dict[str, float] = {}
 
@@ -107,7 +115,7 @@ class Training(LightningModule):
     def training_step(self, batch: Sample, _: int) -> Tensor | None:
         image, label = batch["image"], batch["label"]
         self.halving = self.progress() < self.coarse_until
-        self.left_out = False
+        self.left_out, self.names = False, batch["name"]
         if self.halving:
             image, label = halved(image), halved(label)
         # Of a step that is left out nothing stays, and norms take their statistics on the way.
@@ -115,11 +123,10 @@ class Training(LightningModule):
         logits = self.net(image.contiguous(memory_format=torch.channels_last_3d))
         loss: Tensor = self.loss(logits, label)
         if not loss.isfinite():
-            self._refuse(loss.item(), batch["name"])
+            self._refuse(f"the loss is {loss.item()}")
             for buffer, kept in zip(self.net.buffers(), before, strict=True):
                 buffer.copy_(kept)
             return None  # for Lightning, no step
-        self.patches += len(label)
         finest = logits if isinstance(logits, Tensor) else logits[0]
         found, there = known(finest.detach().float(), label)
         overlap = dice(found.sigmoid(), there)
@@ -130,20 +137,36 @@ class Training(LightningModule):
             )
         return loss
 
-    def _refuse(self, loss: float, names: Sequence[str]) -> None:
-        told = f"{', '.join(names)}: the loss is {loss} in step {self.global_step}"
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.trainer.precision == "16-mixed":  # whose scaler looks itself, and steps over some
+            return
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not norm.isfinite():
+            self._refuse(f"the norm of the loss's gradient is {norm.item()}")
+            optimizer.zero_grad()  # none at all, so that nothing moves
+
+    def _refuse(self, finding: str) -> None:
+        told = f"{', '.join(self.names)}: {finding} in step {self.global_step}"
         if self.bad_loss == "stop":
-            raise InputError(
-                f"{told}: lower optimizer.lr, set trainer.precision=32-true, look at these cases "
-                "(task=audit), or bad_loss=skip; what was kept before is whole"
-            )
+            raise InputError(f"{told}: {BAD_LOSS}, or bad_loss=skip")
+        if self.skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
+            raise InputError(f"{told}, after {self.skipped_in_a_row} skipped in a row: {BAD_LOSS}")
         self.left_out = True
         self.skipped_steps += 1
+        self.skipped_in_a_row += 1
         print(f"{told}: skipped", file=sys.stderr)
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        if self.average is not None and not self.left_out:
+    def optimizer_step(self, *step: Any, **more: Any) -> None:
+        super().optimizer_step(*step, **more)
+        if self.left_out:
+            return
+        self.skipped_in_a_row = 0
+        if self.average is not None:
             self.average.update_parameters(self.net)
+
+    def on_train_batch_end(self, outputs: Any, batch: Sample, _: int) -> None:
+        self.patches += 0 if self.left_out else len(batch["label"])
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(seed_of(self.seed, self.current_epoch, self.global_rank))  # for dropout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,9 +23,11 @@ from pleural.segmenter import CERTAIN, Segmenter
 from pleural.shards import digest_of, gathered, share, suffix
 from pleural.size import check_detection
 from pleural.trained import Run, runs_in
-from pleural.versions import versions
+from pleural.versions import of_any_machine, versions
 from pleural.volume import Volume
 from pleural.words import counted
+
+SAVED_EVERY_S = 10.0  # tables over all studies, of which there may be many thousands
 
 
 def predict(
@@ -43,8 +47,9 @@ def predict(
 ) -> float:
     """Predict and measure every case of ``data``, or a shard of them.
 
-    A study that fails is noted and the others go on. A study whose result is there already, by the
-    same weights from the same image in the same way, is not predicted again.
+    A study that fails is noted and the others go on; what was there of it before stays. A study
+    whose result is there already, by the same weights and versions from the same image in the same
+    way, is not predicted again.
 
     Args:
         data: has ``cases()``; masks are not needed.
@@ -88,9 +93,12 @@ def predict(
     for record in {folder.record, PredictionFolder(place).record}:
         record.unlink(missing_ok=True)  # it says that all is done
     studies, left_out, failures = _each(worker, cases, debug)
-    failed = [failure["name"] for failure in failures]
-    about = {**worker.described(), "all_cases": digest_of(every_case)}
-    folder.save_record({**about, "left_out": left_out, "failed": failed})
+    named = {
+        "left_out": left_out,
+        "failed": [failure["name"] for failure in failures],
+        "chosen_on": [study["name"] for study in studies if study["chosen_on_by"]],
+    }
+    folder.save_record({**worker.described(), "all_cases": digest_of(every_case), **named})
     print(f"\n{counted(len(studies), 'case')}: {folder.cases}")
     if shards > 1:
         print(gathered(place, every_case, shards))
@@ -109,6 +117,7 @@ def _each(
     studies: list[dict[str, Any]] = []
     left_out: list[str] = []
     failures: list[dict[str, str]] = []
+    saved = -math.inf
     for number, case in enumerate(cases, start=1):
         try:
             study, told = worker.result(case)
@@ -124,7 +133,9 @@ def _each(
             else:
                 studies.append(study)
         print(f"[{number}/{len(cases)}] {case.name}  {told}", flush=True)
-        worker.folder.save_tables(studies, failures)
+        if number == len(cases) or time.monotonic() - saved > SAVED_EVERY_S:
+            worker.folder.save_tables(studies, failures)
+            saved = time.monotonic()
     return studies, left_out, failures
 
 
@@ -177,14 +188,16 @@ class _Worker:
             "image": str(case.image.absolute()),
             "runs": [_identity(exposure.run) for exposure in chosen],
             "trained_on_by": [str(e.run.path) for e in chosen if e.trained_on(case)],
+            # A validation case there has helped to choose the epoch whose weights predict it.
+            "chosen_on_by": [str(e.run.path) for e in chosen if e.chosen_on(case)],
         }
-        before = self.folder.load_study(case.name) or {}
+        before = self._before(case.name)
         done = all(before.get(key) == value for key, value in asked.items())
+        done &= of_any_machine(before.get("versions", {})) == of_any_machine(self.versions)
         done &= all(file.exists() for file in self._needed(case.name))
         if done:
             study = {**before, **about}
         else:
-            self.folder.discard(case.name)
             found = self._predicted(case, self._segmenter([e.run for e in chosen]))
             study = {**about, **asked, **found}
         if study != before:
@@ -193,6 +206,14 @@ class _Worker:
         if study["unsure_ml"] > 0:
             told += f"  ({study['unsure_ml']:.1f} mL more left out as unsure)"
         return study, f"{told}  {'(was there)' if done else _time(study)}"
+
+    def _before(self, name: str) -> dict[str, Any]:
+        """The record of an earlier prediction; empty where there is none, or a torn one."""
+        try:
+            return self.folder.load_study(name) or {}
+        except InputError as error:
+            print(f"{error}: predicted anew")
+            return {}
 
     def _needed(self, name: str) -> list[Path]:
         """Files without which a study is predicted anew, whatever its record says."""
@@ -213,11 +234,12 @@ class _Worker:
             clock.lap("segment")
             measurement = measure(mask, scan, self.settings["detection_ml"])
             clock.lap("measure")
+            files.discard(case.name)  # not before there is another
             grid = image if find.is_nifti(image) else None
             nifti.write(mask, files.mask(case.name), like=grid)
             if self.settings["probability"]:
                 nifti.write(probability, files.probability(case.name), grid, slope=1 / CERTAIN)
-            no_seg = None if grid else self._save_seg(mask, image, case.name)
+            no_seg = None if grid else self._save_seg(mask, image, case)
             known = {} if grid else self._identifiers(image)
         figure = preview(scan, mask, f"{case.name}: {measurement}")
         write_whole(files.preview(case.name), figure.savefig)
@@ -239,18 +261,19 @@ class _Worker:
 
         return dicom.identifiers(series) if self.settings["identifiers"] == "keep" else {}
 
-    def _save_seg(self, mask: Volume, series: Path, name: str) -> str | None:
+    def _save_seg(self, mask: Volume, series: Path, case: Case) -> str | None:
         """Why it could not be written, if it could not; the study has its other results."""
         from pleural.io import dicom_seg  # highdicom is only loaded for who needs it
 
         algorithm, version = "pleural", self.versions["pleural"]
         try:
             dicom_seg.write(
-                mask, series, self.folder.seg(name), algorithm=algorithm, version=version
+                mask, series, self.folder.seg(case.name), algorithm=algorithm, version=version
             )
         except (InputError, RuntimeError) as error:  # the latter where it reads back otherwise
-            print(f"no DICOM SEG: {error}")
-            return str(error)
+            why = str(error).replace(str(series), str(case.image))  # which may be unpacked
+            print(f"no DICOM SEG: {why}")
+            return why
         return None
 
 

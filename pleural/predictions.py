@@ -25,6 +25,7 @@ class Predictions:
     Args:
         left_out: cases that were not to be predicted, since every run trained on them.
         failed: cases that were to be, but failed: judged as empty masks, so never forgotten.
+        chosen_on: cases that helped to choose the epoch of the network that predicted them.
         made_by: of our own predictions, the runs and how they were applied.
     """
 
@@ -32,6 +33,7 @@ class Predictions:
     masks: dict[str, Path]
     left_out: list[str]
     failed: list[str]
+    chosen_on: list[str]
     made_by: dict[str, Any]
 
     @classmethod
@@ -57,9 +59,9 @@ class Predictions:
         record = record or {}
         masks = _masks(ours.masks if ours.masks.is_dir() else ours.path)
         studies = {case.name: ours.load_study(case.name) or {} for case in cases}
-        left_out, failed = (
+        left_out, failed, chosen_on = (
             [name for name in record.get(key, []) if name in studies]
-            for key in ("left_out", "failed")
+            for key in ("left_out", "failed", "chosen_on")  # the last is not in older ones
         )
         judged = [case for case in cases if case.name not in {*left_out, *failed}]
         findings = []
@@ -83,7 +85,7 @@ class Predictions:
         runs = {run["path"]: run for study in studies.values() for run in study.get("runs", [])}
         made_by = {"runs": [*runs.values()]}
         made_by |= {key: record[key] for key in ("held_out", "mirror") if key in record}
-        return cls(ours.path, masks, left_out, failed, made_by)
+        return cls(ours.path, masks, left_out, failed, chosen_on, made_by)
 
     def mask(self, name: str, scan: Volume) -> Volume:
         """0 and 1, its axes in the order of ``scan``; empty for a case that failed.
@@ -102,7 +104,7 @@ class Predictions:
         return turned.with_array((turned.array != 0).astype(np.uint8))
 
     def described(self) -> dict[str, Any]:
-        named = {"left_out": self.left_out, "failed": self.failed}
+        named = {"left_out": self.left_out, "failed": self.failed, "chosen_on": self.chosen_on}
         return {"folder": str(self.folder), **named, **self.made_by}
 
 

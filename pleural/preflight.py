@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from monai.transforms import Compose, RandRotate90d
 from pytorch_lightning import Trainer
 from torch import nn
 
@@ -13,6 +14,7 @@ from pleural.dataset import Patches
 from pleural.errors import InputError, first_line, missing_package
 from pleural.hardware import wrong_gradients
 from pleural.loop import Training, halved_size
+from pleural.prepared import Sample
 from pleural.words import listed
 
 
@@ -49,7 +51,13 @@ def check_cases(split: Split, companions: Sequence[Case], chooses: bool) -> None
         )
 
 
-def check(trainer: Trainer, module: Training, dataset: Patches, chooses: bool) -> None:
+def check(
+    trainer: Trainer,
+    module: Training,
+    dataset: Patches,
+    augmentation: Callable[[Sample], Sample],
+    chooses: bool,
+) -> None:
     """That what was asked for fits together, and that the network can learn of such patches.
 
     Raises:
@@ -68,9 +76,25 @@ def check(trainer: Trainer, module: Training, dataset: Patches, chooses: bool) -
             f"of {n_epochs} epochs, validated every {every}, none would be: lower "
             "trainer.check_val_every_n_epoch"
         )
+    _check_turns(augmentation, dataset.patch_size)
     _check_size(trainer, module.net, dataset.patch_size)
     if module.coarse_until > 0:
         _check_size(trainer, module.net, halved_size(dataset.patch_size))
+
+
+def _check_turns(augmentation: Callable[[Sample], Sample], patch_size: Sequence[int]) -> None:
+    """That right-angle turns leave a patch its size."""
+    steps = augmentation.flatten().transforms if isinstance(augmentation, Compose) else ()
+    for turn in steps:
+        if not isinstance(turn, RandRotate90d) or not turn.prob:
+            continue
+        one, other = turn.spatial_axes
+        if patch_size[one] != patch_size[other]:
+            raise InputError(
+                f"the augmentation turns patches by right angles (RandRotate90d) in the axes {one} "
+                f"and {other}, in which patch_size={[*patch_size]} is unequal: make it equal in "
+                "these, as experiment=baseline does, or choose another augmentation"
+            )
 
 
 def _check_size(trainer: Trainer, net: nn.Module, patch_size: Sequence[int]) -> None:

@@ -145,20 +145,32 @@ class Segmenter:
 
     @torch.inference_mode()
     def probability(self, member: Trained, scan: Volume) -> Volume:
-        """Of effusion as one member sees it, 0 to 1, on the grid of its preprocessing."""
+        """Of effusion as one member sees it, 0 to 1, on the grid of its preprocessing.
+
+        Raises:
+            InputError: what the network gives is no number, in single precision either.
+        """
         prepared = member.preprocess(scan)
         image = torch.from_numpy(padded(prepared.array, member.patch_size, AIR))[None, None]
         image = image.to(self.device)
+        x, y, z = prepared.shape
+        # Half precision may overflow where single does not; what is no number would be no effusion.
+        for precision in dict.fromkeys([self.precision, "32-true"]):
+            mean = self._seen(member, image, precision)[0, 0, :x, :y, :z]
+            if mean.isfinite().all():
+                return prepared.with_array(mean.cpu().numpy())
+        raise InputError("the network gives no numbers for this scan: its training went astray")
+
+    def _seen(self, member: Trained, image: Tensor, precision: str) -> Tensor:
+        """Mean probability over the flips."""
         total: Tensor | None = None
         for flip in self._flips:
-            with autocast(self.device, self.precision):
+            with autocast(self.device, precision):
                 logits = member.inferer(image.flip(flip), member.net)
             seen = logits[:, :1].float().sigmoid_().flip(flip)
             total = seen if total is None else total.add_(seen)
         assert total is not None, "the first flip is none"
-        x, y, z = prepared.shape
-        mean = (total / len(self._flips))[0, 0, :x, :y, :z]
-        return prepared.with_array(mean.cpu().numpy())
+        return total / len(self._flips)
 
 
 def flips(mirror: str | Sequence[str]) -> list[tuple[int, ...]]:

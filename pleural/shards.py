@@ -10,9 +10,10 @@ from typing import Any
 from pleural.data.case import Case
 from pleural.errors import InputError
 from pleural.prediction_folder import PredictionFolder
+from pleural.versions import of_any_machine
 from pleural.words import listed
 
-LISTS = ("left_out", "failed")  # of a record: cases
+LISTS = ("left_out", "failed", "chosen_on")  # of a record: cases
 
 
 def share(cases: Sequence[Case], shard: int | None, shards: int) -> Sequence[Case]:
@@ -74,5 +75,5 @@ def gathered(place: Path, cases: Sequence[Case], shards: int) -> str:
 def _way(record: Mapping[str, Any]) -> dict[str, Any]:
     """How studies were predicted: with what, on whichever machine, from whichever folder."""
     way = {key: value for key, value in record.items() if key not in LISTS}
-    way["versions"] = {name: v for name, v in way["versions"].items() if name != "machine"}
+    way["versions"] = of_any_machine(way["versions"])
     return {**way, "runs": [run["weights_sha256"] for run in record["runs"]]}

@@ -98,8 +98,16 @@ class Doubt(Transform):
 
 def cut_out(sample: Sample) -> Sample:
     """The patch, of all that is fed to the network."""
-    patch = (slice(None), *sample["patch"])
+    inside = map(_inside, sample["patch"], sample["image"].shape[1:])
+    patch = (slice(None), *inside)
     return {key: value if key == "name" else value[patch] for key, value in fed(sample).items()}
+
+
+def _inside(part: slice, n: int) -> slice:
+    """``part`` of ``n`` voxels, moved where a turn has made them fewer than they were."""
+    if part.stop is None or part.stop <= n:
+        return part
+    return slice(max(0, part.start - (part.stop - n)), n)
 
 
 def fed(sample: Sample) -> Sample:

@@ -51,6 +51,11 @@ def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"Missed: {', '.join(model['missed'])}."
     if source["left_out"]:
         yield f"Left out, as every run trained on them: {', '.join(source['left_out'])}."
+    if names := source.get("chosen_on"):
+        yield (
+            "Helped to choose the epoch of the network that predicted them, which flatters it: "
+            f"{', '.join(names)}."
+        )
     if source["failed"]:
         yield f"Failed in prediction, and judged as empty masks: {', '.join(source['failed'])}."
     if model["warning"]:

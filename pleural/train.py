@@ -22,7 +22,7 @@ from pleural.data.case import Case
 from pleural.data.split import Split
 from pleural.dataset import Patches
 from pleural.errors import InputError
-from pleural.faults import what_happened
+from pleural.faults import what_happened, what_happened_after
 from pleural.hardware import keep_freed_memory
 from pleural.history import History
 from pleural.interrupt import Interrupt
@@ -76,7 +76,8 @@ def train(
         start: run folder, or name of weights that come with this package, that the network starts
             from (see :func:`pleural.start.start_from`); ``None``: from random ones.
         coarse_until: share of the training before which patches are halved in plane.
-        bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step.
+        bad_loss: ``stop`` where a loss is infinite or no number, or ``skip`` the step (see
+            :class:`pleural.loop.Training`).
         keep: ``best``, or ``last``: the last epoch, chosen by nothing. The validation scans are
             then seen only when it is judged, so their Dice is that of scans it never met. The last
             is kept, too, where no trusted mask validates.
@@ -124,7 +125,7 @@ def train(
     history, interrupt = History(run, subsets, chooses), Interrupt()
     callbacks = [interrupt, *_callbacks(run, history, patience)]
     fitter = trainer(callbacks=callbacks, logger=logger, default_root_dir=run.path)
-    check(fitter, module, dataset, chooses)
+    check(fitter, module, dataset, augmentation, chooses)
     beside: list[Case] = [] if companions is None else companions.cases()
     batches, volumes = dataset.loaders(
         subsets.training, subsets.validation, preprocess, augmentation, beside
@@ -138,7 +139,7 @@ def train(
     with interrupt.heard(fitter):
         finished = _fit(fitter, module, batches, volumes if chooses else None, run, dataset)
     finished &= not interrupt.asked  # at the end of its last step
-    clock.lap("train")
+    clock.lap("train", least_s=60 * history.minutes)  # those of earlier sessions
     if not fitter.is_global_zero:  # one process judges and writes
         return math.nan
     trained = Trained(model, preprocess, inference, dataset.patch_size, threshold, sure)
@@ -202,12 +203,20 @@ def _judged(
     """How the kept weights do, as scores and as the record tells it.
 
     On the device and in the precision of the training.
+
+    Raises:
+        InputError: a scan does not fit into memory, or cannot be read any more.
     """
     best = run.load_best()
     trained.net.load_state_dict(best["weights"])
     device, precision = trainer.strategy.root_device, str(trainer.precision)
     segmenter = Segmenter([trained], device=device, precision=precision)
-    scores = judge(segmenter, cases)
+    try:
+        scores = judge(segmenter, cases)
+    except (MemoryError, RuntimeError, OSError) as error:
+        if told := what_happened_after(error, run):
+            raise told from error
+        raise
     overlap = mean_dice(scores)
     return scores, {
         "precision": segmenter.precision,

@@ -42,8 +42,8 @@ def trainer(
     With ``max_time`` the budget is this time, whatever ``max_epochs`` says.
 
     Raises:
-        InputError: no budget, a precision of the weights themselves, or Lightning cannot make a
-            trainer of the options, such as one for a GPU that is not here.
+        InputError: no budget, a precision of the weights themselves, Apple's GPU, or Lightning
+            cannot make a trainer of the options, such as one for a GPU that is not here.
     """
     tell = rank_zero_only(print)
     if max_time is not None:
@@ -75,6 +75,11 @@ def trainer(
         )
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise InputError(f"trainer: {one_line(error)}") from error
+    if made.strategy.root_device.type == "mps":
+        raise InputError(
+            "trainer: Apple's GPU has no double precision, in which Dice is summed: trainer=auto, "
+            "or trainer.accelerator=cpu"
+        )
     if made.precision not in PRECISIONS:
         raise InputError(
             f"trainer.precision is auto, {', '.join(PRECISIONS)}, as weights and prepared volumes "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def versions() -> dict[str, str]:
         **found,
         "code": code_version(),
     }
+
+
+def of_any_machine(found: Mapping[str, str]) -> dict[str, str]:
+    """``found`` but for the machine, on which results do not depend."""
+    return {name: value for name, value in found.items() if name != "machine"}
 
 
 def code_version() -> str:

@@ -84,6 +84,15 @@ class Volume:
         axes, signs = _closest_axes(self.affine)
         return "".join(AXIS_CODES[w][int(sign > 0)] for w, sign in zip(axes, signs, strict=True))
 
+    def heights_mm(self) -> np.ndarray:
+        """Of an upright volume (RAS+), ``(Z,)``: where the middle of each slice lies.
+
+        Along the patient's long axis, growing towards the head.
+        """
+        x, y, n = self.shape
+        middles = np.stack([np.full(n, x / 2), np.full(n, y / 2), np.arange(n), np.ones(n)])
+        return (self.affine @ middles)[2]
+
     def with_array(self, array: np.ndarray) -> Volume:
         """Other values on the same grid."""
         if array.shape != self.array.shape:

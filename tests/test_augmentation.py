@@ -449,6 +449,18 @@ def test_some_stomachs_and_some_cysts(below_lung):
     assert 10 < with_gas < 50
 
 
+def test_gas_is_the_same_however_many_threads_there_are(below_lung):
+    before = torch.get_num_threads()
+    drawn = []
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            drawn.append([cyst(seed, gas=1.0)(below_lung)["image"] for seed in range(30)])
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(torch.equal, *drawn))
+
+
 def test_nothing_below_a_lung_no_cyst(fatty):
     assert cyst()(fatty) is fatty
 

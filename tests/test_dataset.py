@@ -171,6 +171,18 @@ def test_draws_come_round_to_every_case_before_any_again():
     assert len(epoch) == len(draws) == 13
 
 
+@pytest.mark.parametrize("n_companions", [0, 3])
+def test_more_cases_than_an_epoch_draws_come_round_over_several(n_companions):
+    draws = Draws(12, 5, seed=0, n_companions=n_companions)
+    drawn = []
+    for epoch in range(6):
+        draws.set_epoch(epoch)
+        drawn += [draw.case for draw in draws]
+    rounds = drawn[:15], drawn[15:]
+    assert all(set(range(12)) <= {*shown} for shown in rounds)
+    assert rounds[0] != rounds[1]
+
+
 def test_companions_are_together_drawn_as_often_as_one_case():
     epoch = [draw.case for draw in Draws(3, 40, seed=0, n_companions=2)]
     turns = [sorted(epoch[start : start + 4]) for start in range(0, 40, 4)]
@@ -236,6 +248,13 @@ def test_an_augmentation_that_changes_the_size_is_named(phantoms, preprocess):
     training, _ = patches().loaders(phantoms, [], preprocess, turn)
     with pytest.raises(InputError, match="equal in the axes"):
         next(iter(training))
+
+
+def test_a_turn_of_what_is_larger_than_the_patch_leaves_it_its_size(phantoms, preprocess):
+    turn = Compose([RandRotate90d(["image", "label"], prob=1.0, max_k=1)])
+    square = {"patch_size": (24, 24, 16), "margin": (60, 0, 0), "steps_per_epoch": 10}
+    training, _ = patches(**square).loaders(phantoms, [], preprocess, turn)
+    assert all(batch["image"].shape[2:] == (24, 24, 16) for batch in training)
 
 
 def test_about_a_distrusted_mask_nothing_is_known_and_no_patch_is_centred_on_it(

@@ -289,6 +289,14 @@ def procedure(header: pydicom.Dataset) -> None:
     header.ProcedureCodeSequence = [code]
 
 
+def undeclared(series: Path) -> None:
+    edit(series, SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Ärzte", PatientID="Mü1")
+    for file in series.iterdir():
+        declared = b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100"
+        assert declared in file.read_bytes()
+        file.write_bytes(file.read_bytes().replace(declared, b""))
+
+
 ODD: dict[str, Callable[[Path], Any]] = {
     "nothing of patient or study": lambda s: drop(s, *PATIENT, *STUDY, "SeriesNumber"),
     "no SOP class": lambda s: drop(s, "SOPClassUID"),
@@ -307,6 +315,7 @@ ODD: dict[str, Callable[[Path], Any]] = {
         SpecificCharacterSet=["", "ISO 2022 IR 87"],
         PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう",
     ),
+    "Latin without a character set": undeclared,
     "no character set": lambda s: drop(s, "SpecificCharacterSet"),
     "a procedure in Latin": lambda s: rewrite(s, procedure),
     "a number that is none": unreadable,

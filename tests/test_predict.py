@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -174,6 +175,76 @@ def test_a_mask_is_never_left_to_an_older_record(phantoms, run, tmp_path, monkey
     assert not out.record.exists()
     predicted(phantoms[:1], run, out.path)
     np.testing.assert_array_equal(nifti.read(out.mask("phantom_000")).array, first)
+
+
+def test_a_prediction_that_fails_leaves_the_one_before(phantoms, run, tmp_path, monkeypatch):
+    out, name = PredictionFolder(tmp_path / "out"), phantoms[0].name
+    predicted(phantoms[:1], run, out.path)
+    before = out.load_study(name), out.mask(name).read_bytes()
+
+    def too_large(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("pleural.predict.Segmenter.segment", too_large)
+    with pytest.raises(InputError, match="1 of 1 studies failed"):
+        predicted(phantoms[:1], run, out.path, detection_ml=20.0)
+    assert (out.load_study(name), out.mask(name).read_bytes()) == before
+
+
+def test_a_torn_record_is_made_anew(phantoms, run, tmp_path, capsys):
+    out, name = PredictionFolder(tmp_path / "out"), phantoms[0].name
+    predicted(phantoms[:1], run, out.path)
+    whole = out.load_study(name)
+    out.study(name).write_text(out.study(name).read_text(encoding="utf-8")[:100], encoding="utf-8")
+    predicted(phantoms[:1], run, out.path)
+    assert "predicted anew" in capsys.readouterr().out
+    assert out.load_study(name)["measurement"] == whole["measurement"]
+
+
+def test_other_versions_predict_anew_and_other_machines_do_not(
+    phantoms, run, tmp_path, capsys, monkeypatch
+):
+    predicted(phantoms[:1], run, tmp_path)
+    for change, n_there in (({"machine": "another"}, 1), ({"torch": "9.9"}, 0)):
+        monkeypatch.setattr("pleural.predict.versions", lambda now=change: {**versions(), **now})
+        capsys.readouterr()
+        predicted(phantoms[:1], run, tmp_path)
+        assert capsys.readouterr().out.count("(was there)") == n_there
+
+
+def test_tables_are_not_written_after_each_of_many_studies(phantoms, run, tmp_path, monkeypatch):
+    written, save = [], PredictionFolder.save_tables
+
+    def counted(folder, studies, failures):
+        written.append(len(studies))
+        save(folder, studies, failures)
+
+    monkeypatch.setattr(PredictionFolder, "save_tables", counted)
+    monkeypatch.setattr("pleural.predict.SAVED_EVERY_S", 1e9)
+    predicted(phantoms, run, tmp_path)
+    assert written == [1, len(phantoms)]
+
+
+def test_cases_that_chose_their_epoch_are_named(phantoms, tmp_path):
+    run = write_run(tmp_path / "run", phantoms[:1], phantoms[1:2])
+    out = PredictionFolder(tmp_path / "out")
+    predicted(phantoms, run, out.path, held_out=True)
+    assert out.load_record()["chosen_on"] == ["phantom_001"]
+    folder = RunFolder(run)
+    folder.save_record({**folder.load_record(), "kept": "last"})
+    predicted(phantoms, run, out.path, held_out=True)
+    assert out.load_record()["chosen_on"] == []
+
+
+def test_why_a_zip_has_no_seg_is_told_of_the_zip(dicom_phantom, run, tmp_path, monkeypatch):
+    def refused(mask, series, *_, **__):
+        raise InputError(f"{series}: FrameOfReferenceUID is missing")
+
+    monkeypatch.setattr("pleural.io.dicom_seg.write", refused)
+    packed = Path(shutil.make_archive(str(tmp_path / "study"), "zip", dicom_phantom.image))
+    predicted([Case("study", "study", packed)], run, tmp_path / "out")
+    no_seg = PredictionFolder(tmp_path / "out").load_study("study")["no_seg"]
+    assert no_seg == f"{packed}: FrameOfReferenceUID is missing"
 
 
 def test_the_same_run_by_another_path_is_the_same_run(phantoms, run, tmp_path, capsys, monkeypatch):

@@ -225,6 +225,18 @@ def test_a_prediction_is_told_in_plain_words_largest_first(predicted):
     assert "phantom_000 (" not in cautions
 
 
+def test_a_prediction_says_which_runs_predicted_and_what_chose_them(predicted, tmp_path):
+    shutil.copytree(predicted, tmp_path, dirs_exist_ok=True)
+    folder = PredictionFolder(tmp_path)
+    record = folder.load_record()
+    assert "Each case by those of these runs that did not train on it" in page_of(predicted).facts
+    assert not any("choose the epoch" in sentence for sentence in page_of(predicted).cautions)
+    folder.save_record({**record, "held_out": False, "chosen_on": ["phantom_001"]})
+    page = page_of(tmp_path)
+    assert {"By the run", "By the mean of the runs"} & {*page.facts}
+    assert any("new scans: phantom_001." in sentence for sentence in page.cautions)
+
+
 def test_a_training_is_told_in_plain_words(trained):
     page = page_of(trained)
     assert page.words[0] == (
@@ -247,6 +259,17 @@ def test_brackets_are_explained_where_there_are_some(trained, tmp_path):
         words = page_of(folder).words
         assert ("[" in words[1]) is explained
         assert ("Square brackets" in words[2]) is explained
+
+
+def test_a_training_validated_by_scans_without_effusion_has_no_mean_dice(tmp_path):
+    run = write_training(tmp_path)
+    record = run.load_record()
+    healthy = [{**case, "reference_ml": 0.0} for case in record["cases"]]
+    run.save_record({**record, "cases": healthy})
+    text = " ".join(page_of(tmp_path).words)
+    assert "None of these has an effusion, so there is no mean Dice." in text
+    assert "over 0" not in text
+    assert "It did best at epoch 1 of 3" in text
 
 
 def test_a_training_says_what_it_started_from(trained, tmp_path):
@@ -387,8 +410,8 @@ def test_slices_know_their_height_however_they_were_stored(tmp_path):
     nifti.write(scan, image)
     nifti.write(mask, masks[PREDICTION])
     turned = Slices.read(image, masks)
-    np.testing.assert_allclose(straight.heights_mm(), -100 + 5 * np.arange(20))
-    np.testing.assert_allclose(turned.heights_mm(), straight.heights_mm())
+    np.testing.assert_allclose(straight.scan.heights_mm(), -100 + 5 * np.arange(20))
+    np.testing.assert_allclose(turned.scan.heights_mm(), straight.scan.heights_mm())
     np.testing.assert_array_equal(turned.scan.array, straight.scan.array)
     np.testing.assert_array_equal(turned.interest, [*[0] * 4, *[64] * 4, *[0] * 12])
 
@@ -399,7 +422,7 @@ def test_thin_slices_are_averaged(tmp_path):
     assert slices.scan.spacing_mm[2] == pytest.approx(2)
     np.testing.assert_array_equal(slices.interest, [0, 0, 64, 64, *[0] * 6])
     assert [slices.named(z) for z in (0, 9)] == ["slices 1 to 2", "slices 19 to 20"]
-    assert viewer.study(slices, width_px=20)["names"][9] == "slices 19 to 20 of 20"
+    assert viewer.study(slices, width_px=20)["names"][9] == "slices 19 to 20 of 20 from the feet"
     scan, masks = slices.scan, slices.masks
     assert Slices(scan, masks, n_averaged=2, n_of_study=19).named(9) == "slice 19"
 

@@ -1,7 +1,9 @@
 """How the learning rate moves."""
 
 import pytest
+from omegaconf import OmegaConf
 
+from benchmarks.broken import ROOT
 from pleural.schedule import Constant, Cosine, Plateau, Poly
 
 ALL = [Constant(0.1), Cosine(0.1, 0.0), Poly(0.1, 0.9), Plateau(0.1, 2, 0.5)]
@@ -31,6 +33,15 @@ def test_poly_comes_to_zero():
     assert Poly(0.0, 0.9)(0.5) == pytest.approx(0.5**0.9)
     assert Poly(0.0, 0.9)(1.0) == 0
     assert Poly(0.0, 0.9)(1.1) == 0
+
+
+def test_the_default_budgets_leave_plateau_time_to_act():
+    def read(name):
+        return OmegaConf.load(ROOT / "conf" / name)
+
+    default = read("config.yaml")
+    of_whole_patches = default.epochs * (1 - default.coarse_until)
+    assert of_whole_patches > read("scheduler/plateau.yaml").patience + 1
 
 
 def test_plateau_halves_after_more_than_its_patience():

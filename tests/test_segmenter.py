@@ -1,5 +1,6 @@
 """A study in, a mask on its own grid out."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -83,6 +84,31 @@ class Constant(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return torch.full_like(image, self.logit)
+
+
+class Overflows(nn.Module):
+    """Gives no numbers in half precision; in any, where it is ``broken``."""
+
+    def __init__(self, broken=False):
+        super().__init__()
+        self.broken = broken
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        half = torch.is_autocast_enabled("cpu")
+        return 50 * image * (math.nan if half or self.broken else 1)
+
+
+def test_what_is_no_number_is_predicted_again_in_single_precision():
+    scan, _ = patient()
+    half = Segmenter([member(net=Overflows())], precision="bf16-mixed").segment(scan).mask
+    np.testing.assert_array_equal(half.array, segment(scan).array)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_what_is_no_number_is_never_no_effusion(precision):
+    broken = Segmenter([member(net=Overflows(broken=True))], precision=precision)
+    with pytest.raises(InputError, match="gives no numbers"):
+        broken.segment(patient()[0])
 
 
 class LeftHalf(nn.Module):

@@ -6,12 +6,13 @@ import json
 import math
 import signal
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet as MonaiUNet
-from monai.transforms import Compose, RandRotate90d
+from monai.transforms import Compose, RandRotate90d, Rotate90d
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
@@ -276,6 +277,15 @@ def test_minutes_end_a_training_and_its_schedule(phantoms, tmp_path):
     assert float(last["learning_rate"]) < 1e-3  # of 1e-2
 
 
+def test_apple_s_gpu_is_refused_in_a_sentence(monkeypatch):
+    made = SimpleNamespace(
+        precision="32-true", strategy=SimpleNamespace(root_device=torch.device("mps"))
+    )
+    monkeypatch.setattr("pleural.trainer.Trainer", lambda **_: made)
+    with pytest.raises(InputError, match=r"double precision.*trainer\.accelerator=cpu"):
+        trainer("32-true", "gpu", 1, None)
+
+
 def test_a_training_without_an_end_is_refused():
     for wrong in (-1, 0, "abc"):
         with pytest.raises(InputError, match="epochs is a number of them, 1 or more"):
@@ -334,7 +344,7 @@ def test_the_average_forgets_its_start():
     with torch.no_grad():
         training.net.weight.fill_(1.0)
         for _ in range(200):
-            training.on_train_batch_end()
+            training.optimizer_step(0, 0, torch.optim.SGD(training.net.parameters(), lr=0.0), int)
     assert training.judged.weight.item() == pytest.approx(1.0, abs=1e-3)
     assert training.judged is not training.net
 
@@ -522,7 +532,7 @@ def test_halved_patches_that_the_model_cannot_take_are_refused_with_a_remedy(pha
 
 
 def test_an_augmentation_that_changes_the_size_is_told_in_a_sentence(phantoms, tmp_path):
-    turn = Compose([RandRotate90d(["image", "label"], prob=1.0, max_k=1)])
+    turn = Compose([Rotate90d(["image", "label"])])
     with pytest.raises(InputError, match="equal in the axes"):
         train(**settings(phantoms, tmp_path, augmentation=turn))
 
@@ -574,6 +584,75 @@ def test_steps_without_a_loss_can_be_skipped_and_are_counted(phantoms, tmp_path,
     assert [row["train_loss"] == "nan" for row in rows(tmp_path)] == [False, True, False]
     weights = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"].values()
     assert all(value.isfinite().all() for value in weights)  # the norms' statistics, too
+
+
+class Explodes(Breaks):
+    """A network whose loss is a number in each step, but whose gradient is none in some."""
+
+    def forward(self, image):
+        logits = self.net(image)
+        if self.training and torch.is_grad_enabled():
+            self.step += 1
+            if self.step in self.steps:
+                logits.register_hook(lambda gradient: gradient * math.inf)
+        return logits
+
+
+def test_a_gradient_that_is_no_number_stops_before_it_moves_anything(phantoms, tmp_path):
+    net = Explodes(5)
+    with pytest.raises(InputError, match=r"phantom_00.*gradient is nan in step 4.*bad_loss=skip"):
+        train(**settings(phantoms, tmp_path, model=net))
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+
+
+def test_a_step_whose_gradient_is_no_number_can_be_skipped(phantoms, tmp_path):
+    net = Explodes(2, 3)
+    train(**settings(phantoms, tmp_path, model=net, bad_loss="skip"))
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert record["finished"] is True
+    assert record["skipped_steps"] == 2
+    assert record["patches"] == (3 * 3 - 2) * 2  # epochs, batches, crops
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+
+
+@pytest.mark.parametrize("breaks", [Breaks, Explodes])
+def test_steps_are_not_skipped_for_ever(phantoms, tmp_path, breaks, monkeypatch):
+    monkeypatch.setattr("pleural.loop.MOST_SKIPPED_IN_A_ROW", 3)
+    seldom = breaks(1, 2, 4, 5, 6, 7, 8)
+    with pytest.raises(InputError, match="in step 6, after 3 skipped in a row"):
+        train(**settings(phantoms, tmp_path, model=seldom, bad_loss="skip"))
+
+
+def test_of_gathered_batches_the_average_counts_the_steps(phantoms, tmp_path):
+    gathered = lightning(max_epochs=2, accumulate_grad_batches=3)
+    train(**settings(phantoms, tmp_path, trainer=gathered, ema_decay=0.9))
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert state["global_step"] == state["state_dict"]["average.n_averaged"] == 2
+
+
+def test_a_scan_that_cannot_be_judged_is_told_with_what_is_whole(phantoms, tmp_path, monkeypatch):
+    def too_large(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pleural.train.judge", too_large)
+        with pytest.raises(InputError, match=r"does not fit into memory.*judges it anew"):
+            train(**settings(phantoms, tmp_path))
+    before = rows(tmp_path)
+    train(**settings(phantoms, tmp_path))
+    assert rows(tmp_path) == before
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert record["finished"] is True
+    assert record["seconds"]["train"] >= 60 * float(before[-1]["minutes"]) > 0  # of both sessions
+
+
+def test_turns_that_would_change_the_size_are_refused_before_anything_is_prepared(
+    phantoms, tmp_path
+):
+    turn = Compose([RandRotate90d(["image", "label"], prob=0.1, max_k=3)])
+    with pytest.raises(InputError, match=r"axes 0 and 1.*unequal"):
+        train(**settings(phantoms, tmp_path / "run", augmentation=turn))
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_of_a_step_that_is_left_out_the_average_keeps_nothing(phantoms, tmp_path):

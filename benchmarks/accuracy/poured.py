@@ -1,6 +1,6 @@
 """How much of synthetic effusions is found, by depth and density, in chests never seen.
 
-    python benchmarks/accuracy/poured.py --root DIR --runs outputs/ablation/default_7_folds_10_epochs_seed0
+    python benchmarks/accuracy/poured.py --root DIR --runs outputs/ablation/FOLDER
 
 Takes the runs of a cross-validation on PleThora. Into each scan that a network held out, fluid of a
 given depth and mean HU is poured as `pleural.augmentation.RandEffusion` does it, and the network

@@ -1,6 +1,6 @@
 """Whether the thickness of slices matters: Dice, and what is found where there is no effusion.
 
-    python benchmarks/accuracy/slices.py --root DIR --runs outputs/ablation/default_7_folds_10_epochs_seed0
+    python benchmarks/accuracy/slices.py --root DIR --runs outputs/ablation/FOLDER
 
 Takes the runs of a cross-validation on PleThora, whose scans have slices of 3 mm. Each is averaged
 to thicker ones and predicted by the network that held it out; Dice is with the reference brought

@@ -1,6 +1,6 @@
 """Which threshold, and which smallest part to keep: out of fold, by Dice and volume together.
 
-    python benchmarks/accuracy/threshold.py --root DIR --runs outputs/ablation/default_7_folds_10_epochs_seed0
+    python benchmarks/accuracy/threshold.py --root DIR --runs outputs/ablation/FOLDER
 
 Takes the runs of a cross-validation on PleThora; every scan is predicted by the network that held
 it out. For each threshold of the probability and each least size of a part (voxels that touch by

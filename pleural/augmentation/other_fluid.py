@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool3d
@@ -79,7 +80,9 @@ class RandCyst(RandTissue):
         back, front = float(held[0]), float(held[-1])
         level = back + (front - back) * self.R.uniform(*FILLED)
         above = (torch.arange(len(fluid[0])) - level + 0.5).clamp(0, 1)[:, None]
-        gas = (fluid - fluid.mean() + value(GAS_HU, self.window_hu)).clamp(min=-1)
+        # Torch's own mean depends on the number of threads, which is another in worker processes.
+        mean = float(fluid.numpy().mean(dtype=np.float64))
+        gas = (fluid - mean + value(GAS_HU, self.window_hu)).clamp(min=-1)
         return torch.lerp(fluid, gas, above)
 
 

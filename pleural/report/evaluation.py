@@ -10,7 +10,7 @@ from typing import Any
 from pleural.data.case import natural
 from pleural.report import case_table, plots, stills
 from pleural.report.case_table import Column
-from pleural.report.page import DICE, INTERVALS, Chart, Page, Study, Table
+from pleural.report.page import DICE, INTERVALS, Chart, Page, Study, Table, chosen_on
 from pleural.report.slices import PREDICTION, REFERENCE
 from pleural.statistics import TOO_FEW
 from pleural.summary_text import shown
@@ -102,6 +102,7 @@ def _cautions(record: Row) -> Iterator[str]:
         yield f"Failed in prediction, and judged as empty masks: {listed(source['failed'])}."
     if source["left_out"]:
         yield f"Left out, as every run trained on them: {listed(source['left_out'])}."
+    yield from chosen_on(source)
 
 
 def _cases(rows: Sequence[Row], others: Mapping[str, Sequence[Row]], tolerance_mm: float) -> Table:

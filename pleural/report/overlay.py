@@ -33,7 +33,7 @@ class Picture:
 
 def pictures(slices: Slices) -> list[Picture]:
     """Three slices from the head down, the most interesting of each third of what is marked."""
-    heights = slices.heights_mm()
+    heights = slices.scan.heights_mm()
     return [
         Picture(data_url(_jpeg(_drawn(slices, z)), "jpeg"), float(heights[z]), slices.named(z))
         for z in chosen(slices.interest, _marked(slices))

@@ -144,3 +144,12 @@ def left_out(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             "The network marked more, but is unsure of its inside, so that it is in no mask or "
             f"volume; look for yourself: {named}."
         )
+
+
+def chosen_on(record: Mapping[str, Any]) -> Iterator[str]:
+    """A caution where cases chose the epoch that predicts them (unknown to what is older)."""
+    if names := record.get("chosen_on"):
+        yield (
+            "Helped to choose the epoch of the network that predicted them (none does with "
+            f"keep=last), so expect a little less on new scans: {listed(names)}."
+        )

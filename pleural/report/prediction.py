@@ -11,7 +11,7 @@ from pleural.data.case import natural
 from pleural.errors import InputError
 from pleural.prediction_folder import PredictionFolder
 from pleural.report import case_table
-from pleural.report.page import Page, Study, Table, left_out
+from pleural.report.page import Page, Study, Table, chosen_on, left_out
 from pleural.report.slices import PREDICTION
 from pleural.words import counted, listed
 
@@ -73,6 +73,7 @@ def _cautions(rows: Sequence[Row], record: Row, failures: Sequence[Row]) -> Iter
         yield f"The network trained on these, so they say nothing of its quality: {listed(seen)}."
     if record["left_out"]:
         yield f"Left out, as every run trained on them: {listed(record['left_out'])}."
+    yield from chosen_on(record)
     for failure in failures:
         yield f"{failure['name']} failed: {failure['reason']}."
 
@@ -89,14 +90,16 @@ def _study(folder: PredictionFolder, row: Row) -> Study:
     return Study(name, told, Path(study["image"]), {PREDICTION: folder.mask(name)})
 
 
+def _by(record: Row) -> str:
+    if record["held_out"]:
+        return "Each case by those of these runs that did not train on it"
+    return "By the run" if len(record["runs"]) == 1 else "By the mean of the runs"
+
+
 def _facts(path: Path, record: Row) -> dict[str, str]:
     runs = [
         f"{run['path']} (weights {run['weights_sha256'][:HASH_SHOWN]})" for run in record["runs"]
     ]
-    facts = {
-        "Predictions": str(path.absolute()),
-        "By the run" if len(runs) == 1 else "By the mean of the runs": "; ".join(runs),
-        "Each case by runs that did not see it": "yes" if record["held_out"] else "no",
-    }
+    facts = {"Predictions": str(path.absolute()), _by(record): "; ".join(runs)}
     facts |= {told: str(record[key]) for key, told in NAMES.items() if record[key]}
     return facts | record["versions"]

@@ -57,16 +57,13 @@ class Slices:
         return np.count_nonzero(differing, axis=(0, 1))
 
     def named(self, z: int) -> str:
-        """By the study's own numbers; its lowest slice is 1."""
+        """Which of the study's slices, counted from the feet: the lowest is 1.
+
+        A scanner may have numbered them from the head.
+        """
         first = z * self.n_averaged + 1
         last = min(first + self.n_averaged - 1, self.n_of_study or self.scan.shape[2])
         return f"slice {first}" if first == last else f"slices {first} to {last}"
-
-    def heights_mm(self) -> np.ndarray:
-        """Where the middle of each slice lies along the patient, growing towards the head."""
-        x, y, n = self.scan.shape
-        centres = np.stack([np.full(n, x / 2), np.full(n, y / 2), np.arange(n), np.ones(n)])
-        return (self.scan.affine @ centres)[2]
 
 
 def outlines(mask: np.ndarray, spacing_mm: tuple[float, float]) -> list[np.ndarray]:

@@ -73,6 +73,11 @@ def _words(
         return
     yield f"{learned} and was judged on {_scans(split['validation'])}."
     positive = [row for row in cases if row["dice"] is not None]
+    best = validation_chose(record)
+    of_epoch = f"It did best at {epochs}." if best else f"Its weights are those of {epochs}."
+    if not positive:
+        yield f"None of these has an effusion, so there is no mean Dice. {of_epoch}"
+        return
     dice = mean([row["dice"] for row in positive], [row["patient"] for row in positive], (0, 1))
     few_patients = f": {TOO_FEW}" if few(dice.n) else ""
     yield (
@@ -80,8 +85,7 @@ def _words(
         f"{few_patients}."
     )
     yield DICE if dice.low is None else f"{DICE} {INTERVALS}"
-    best = validation_chose(record)
-    yield f"It did best at {epochs}." if best else f"Its weights are those of {epochs}."
+    yield of_epoch
     if missed := [row["name"] for row in positive if row["dice"] == 0]:
         yield f"No part of the effusion was found in {listed(missed)}."
 

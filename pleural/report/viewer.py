@@ -31,7 +31,8 @@ def reduced(width_px: int) -> str:
         f"Cropped to the body and averaged to at most {width_px} pixels across; slices of "
         f"{THICK_MM / 2:g} mm and thinner are averaged, to {THICK_MM:g} mm at most; HU from "
         f"{low} to {high} in steps of {STEP_HU}. "
-        "Outlines have the study's own resolution. What is to be measured is measured on the study."
+        "Outlines have the study's own resolution within a slice; of slices that are averaged they "
+        "show what at least half of these mark. What is to be measured is measured on the study."
     )
 
 
@@ -51,8 +52,11 @@ def study(slices: Slices, width_px: int) -> dict[str, Any]:
         "slices": n_slices,
         "pixel_mm": scan.spacing_mm[:2],
         "offset_mm": offset_mm,
-        "names": [f"{slices.named(z)} of {slices.n_of_study or n_slices}" for z in range(n_slices)],
-        "heights_mm": slices.heights_mm().round(1).tolist(),
+        "names": [
+            f"{slices.named(z)} of {slices.n_of_study or n_slices} from the feet"
+            for z in range(n_slices)
+        ],
+        "heights_mm": slices.scan.heights_mm().round(1).tolist(),
         "start": int(interest.argmax()) if interest.any() else n_slices // 2,
         "lowest_hu": KEPT_HU[0],
         "step_hu": STEP_HU,
