@@ -29,7 +29,7 @@ NAMES_MORE = re.compile(r"_target_|^-|^[+~]*hydra|\$\{[^}]*:")
 PATHS = ("root", "path", "images", "masks", "run", "runs", "predictions", "against", "evaluation")
 FREE = ("name", "dir", "cache_dir", *PATHS)
 SEVERAL = re.compile(r"^(\[|\{|choice\(|range\(|glob\()")  # values that hold more than one text
-OPTION = re.compile(r"[\w-]+")  # no path out of conf/
+OPTION = re.compile(r"[\w-]+|\[\s*[\w-]+(\s*,\s*[\w-]+)*\s*\]")  # or several; no path out of conf/
 # Options of Hydra's that take the next word.
 TAKES_A_WORD = {
     *("--cfg", "-c", "--package", "-p", "--info", "-i"),

@@ -24,10 +24,11 @@ from pleural.io.whole import read_json, write_text
 from pleural.place import another_training, spared
 from pleural.settings import digest
 from pleural.sweep import REASON, quoted, short
+from pleural.tracking import end_wandb, tracked_name, wandb_id
 
-# Names and places of folders, which conf/config.yaml asks for.
-OmegaConf.register_new_resolver("short", short, replace=True)
-OmegaConf.register_new_resolver("spared", spared, replace=True)
+# Names and places of folders, which conf/config.yaml asks for, and of what is tracked, conf/logger.
+for _resolver in (short, spared, tracked_name, wandb_id):
+    OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
 
 
 def build_task(config: DictConfig) -> Any:
@@ -45,6 +46,7 @@ def build_task(config: DictConfig) -> Any:
         raise InputError("\n".join(_missing(config, key) for key in missing))
     if type(config.seed) is not int or not 0 <= config.seed < 2**32:
         raise InputError(f"seed is a whole number from 0 to {2**32 - 1}; got {config.seed}")
+    _check_experiments()
     config.settings = digest(config)
     from pytorch_lightning import seed_everything  # takes seconds, so not before it is needed
     from pytorch_lightning.utilities import rank_zero_only
@@ -55,6 +57,18 @@ def build_task(config: DictConfig) -> Any:
         return instantiate(config.task, _convert_="all")
     except InstantiationException as error:
         raise as_input_error(error, one_line(error)) from error
+
+
+def _check_experiments() -> None:
+    """Of a group that is chosen twice, Hydra keeps the last choice without a word."""
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    chosen = [one.partition("=")[2] for one in typed if one.startswith("experiment=")]
+    if len({*chosen}) > 1:
+        names = ",".join(name.strip("[] ") for name in chosen)
+        raise InputError(
+            f"experiment is given twice, and only {chosen[-1]} would count; for both, the later "
+            f"over the earlier: 'experiment=[{names}]'"
+        )
 
 
 def of_job(config: DictConfig, script: Path) -> float:
@@ -73,12 +87,15 @@ def of_job(config: DictConfig, script: Path) -> float:
             return _in_process_of_its_own(script, folder)
         return float(build_task(config)())
     except Exception as error:
+        end_wandb(exit_code=1)
         if config.debug:
             raise
         told = str(error) if isinstance(error, InputError | OSError) else format_exc()
         print(told, file=sys.stderr)
         write_text(folder / REASON, told)
         return math.nan
+    finally:
+        end_wandb(exit_code=0)
 
 
 def _several_processes(config: DictConfig) -> bool:

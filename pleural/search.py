@@ -17,12 +17,13 @@ import yaml
 from pleural.chance import seed_of
 from pleural.errors import InputError, missing_package
 from pleural.io.whole import read_json, write_table, write_text
-from pleural.settings import INTO_LIST
-from pleural.sweep import quoted
+from pleural.settings import INTO_LIST, NO_SETTINGS, dotted
+from pleural.sweep import quoted, taken_apart
 from pleural.words import counted
 
 RUN = Path(__file__).parents[1] / "run.py"
 NOT_SHARED = re.compile(r"(task|name|fold|run_dir|debug|hydra)\b")  # of what was typed
+EXPERIMENT = "experiment"  # the group that what is found is of
 SHARED = "shared"  # of a study: what was typed for all of its trials
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 PLAIN = (int, float, str, type(None))
@@ -253,18 +254,34 @@ def _tell(study: Any, folder: Path, groups: Iterable[str]) -> None:
             f"{counted(len(best.intermediate_values), 'fold')}, of\n# which validation chose the "
             "epochs: to be measured again on others.\n"
         )
-        if shared := study.user_attrs[SHARED]:
-            about += f"# All trials shared, and so are to be given with it: {' '.join(shared)}\n"
-        in_lists = {key: value for key, value in best.params.items() if INTO_LIST.search(key)}
-        if in_lists:
-            typed = " ".join(_typed(in_lists))
-            about += f"# No experiment reaches into a list, so this is to be given, too: {typed}\n"
-        others = {key: value for key, value in best.params.items() if key not in in_lists}
-        write_text(folder / "best.yaml", about + experiment(others, groups))
+        typed = [*study.user_attrs[SHARED], *_typed(best.params)]
+        held, beside = _as_settings(typed, {*groups})
+        if beside:
+            about += f"# Not in here, so to be given with it: {' '.join(beside)}\n"
+        write_text(folder / "best.yaml", about + experiment(held, groups))
+
+
+def _as_settings(typed: Sequence[str], groups: set[str]) -> tuple[dict[str, Any], list[str]]:
+    """What an experiment holds of what a trial was given, and what was typed of the rest.
+
+    Not in it are values within lists, what is taken away or added as a group, which no experiment
+    can hold, and where data lie, which is nothing of the trial's.
+    """
+    held: dict[str, Any] = {}
+    beside = []
+    for override in typed:
+        apart = taken_apart(override)
+        key, value = apart or ("", None)
+        adds_group = override.startswith("+") and key in groups
+        if apart is None or adds_group or INTO_LIST.search(key) or key in NO_SETTINGS:
+            beside.append(override)
+        else:  # the later over the earlier, as Hydra has it
+            held |= {leaf: one for leaf, one in dotted({key: value}) if not isinstance(one, dict)}
+    return held, beside
 
 
 def experiment(params: Mapping[str, Any], groups: Iterable[str]) -> str:
-    """YAML for ``conf/experiment/``.
+    """YAML for ``conf/experiment/``, on top of those that ``params`` may name.
 
     >>> print(experiment({"model": "unet2d", "optimizer.lr": 0.1}, ["model", "optimizer"]))
     defaults:
@@ -273,13 +290,14 @@ def experiment(params: Mapping[str, Any], groups: Iterable[str]) -> str:
       lr: 0.1
     <BLANKLINE>
     """
-    groups = set(groups)
-    content: dict[str, Any] = {}
+    chosen = {key: value for key, value in params.items() if key in {*groups} - {EXPERIMENT}}
+    below = params.get(EXPERIMENT) or []
+    defaults: list[Any] = [below] if isinstance(below, str) else [*below]
+    defaults += ["_self_"] if defaults else []
+    defaults += [{f"override /{key}": value} for key, value in chosen.items()]
+    content: dict[str, Any] = {"defaults": defaults} if defaults else {}
     for key, value in params.items():
-        if key in groups:
-            content.setdefault("defaults", []).append({f"override /{key}": value})
-    for key, value in params.items():
-        if key not in groups:
+        if key not in chosen and key != EXPERIMENT:
             *path, last = key.split(".")
             node = content
             for part in path:

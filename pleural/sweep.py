@@ -1,4 +1,7 @@
-"""What a sweep (`python run.py -m ...`) needs beyond its jobs: names, processes, a table."""
+"""What a sweep (`python run.py -m ...`) needs beyond its jobs: names, a table.
+
+A search needs the rest: how a setting is typed, and what was typed taken apart.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,6 +21,7 @@ MOST_CHARACTERS = 150  # of a job's folder; file systems allow 255 bytes
 FAILED = "failed"
 REASON = "failed.txt"  # in the folder of a job that did
 RESULTS = ("dice", "epoch", "folder", "reason")
+IN_NO_NAME = re.compile(r'[\\/:*?"<>|]')  # of a folder, here or on Windows
 
 
 def short(name: str) -> str:
@@ -24,8 +29,10 @@ def short(name: str) -> str:
 
     >>> short("loss.pos_weight-3"), len(short("fold-0_" * 100))
     ('loss.pos_weight-3', 150)
+    >>> short("trainer.max_time-00:00:15:00")
+    'trainer.max_time-00-00-15-00'
     """
-    name = name.replace("/", "-")
+    name = IN_NO_NAME.sub("-", name)
     if len(name) <= MOST_CHARACTERS:
         return name
     number = hashlib.sha256(name.encode()).hexdigest()[:12]
@@ -42,6 +49,18 @@ def quoted(text: str | Path) -> str:
     """
     escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), str(text))
     return f"'{escaped}'"
+
+
+def taken_apart(override: str) -> tuple[str, Any] | None:
+    """The key of what was typed and its value; ``None`` of what takes away, or goes elsewhere.
+
+    >>> taken_apart("loss.pos_weight=3"), taken_apart("experiment=[a,b]"), taken_apart("~start")
+    (('loss.pos_weight', 3), ('experiment', ['a', 'b']), None)
+    """
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    if parsed.is_delete() or parsed.package is not None:
+        return None
+    return parsed.key_or_group, parsed.value()
 
 
 class Table(Callback):

@@ -32,9 +32,10 @@ from pleural.parts import shares
 from pleural.patience import Patience
 from pleural.preflight import check, check_cases, validation_chooses
 from pleural.prepared import Sample
-from pleural.run_folder import RunFolder
+from pleural.run_folder import CONFIG, RunFolder
 from pleural.segmenter import Segmenter
 from pleural.start import start_from
+from pleural.tracking import tell_settings
 from pleural.trained import Inferer, Trained
 from pleural.versions import versions
 from pleural.volume import Volume
@@ -135,6 +136,7 @@ def train(
     cases = {"split": described(subsets), "companions": entries(beside)}
     record = {**about, "finished": False, "start": begun, **cases}
     rank_zero_only(run.save_record)(record)
+    rank_zero_only(tell_settings)(fitter.loggers, run.path / CONFIG)
     clock.lap("prepare")
     with interrupt.heard(fitter):
         finished = _fit(fitter, module, batches, volumes if chooses else None, run, dataset)

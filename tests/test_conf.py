@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+import pleural.config  # noqa: F401 (its resolvers)
 from pleural.data.folder import Folder
 from pleural.data.phantom import Phantom
 from pleural.data.plethora import Plethora
@@ -97,7 +98,8 @@ SIMPLE = [
 
 
 @pytest.mark.parametrize(("group", "option"), SIMPLE)
-def test_an_option_is_built(tmp_path, group, option):
+def test_an_option_is_built(tmp_path, monkeypatch, group, option):
+    monkeypatch.chdir(tmp_path)  # gets MLflow's file
     part = built(tmp_path, group, option)
     assert callable(part) or group in ("dataset", "logger")
 

@@ -1,14 +1,19 @@
 """The edge of the configuration."""
 
+import math
+import sys
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from pleural.command import as_typed, suggestions
-from pleural.config import build_task
+from pleural import config as configuration
+from pleural.command import as_typed, resumed, suggestions
+from pleural.config import build_task, of_job
 from pleural.errors import InputError, missing_package, root_cause
 from pleural.idle import idle
 from pleural.place import Place
@@ -91,6 +96,81 @@ def test_a_part_that_refuses_its_values_says_so_in_a_sentence(typed, words):
 def test_a_value_that_refers_to_one_that_is_not_there_is_told_in_a_sentence():
     with pytest.raises(InputError, match=r"'preprocess\.window_hu' not found.*\.window_hu"):
         build_task(composed("~preprocess.window_hu"))
+
+
+def as_job(monkeypatch, folder, *typed):
+    """As if Hydra had begun a job of these overrides in ``folder``."""
+    about = {
+        "runtime": {"output_dir": str(folder), "choices": {"task": "train"}},
+        "overrides": {"task": [*typed]},
+    }
+    job = SimpleNamespace(initialized=lambda: True, get=lambda: OmegaConf.create(about))
+    monkeypatch.setattr(configuration, "HydraConfig", job)
+    return composed(*typed)
+
+
+@pytest.mark.parametrize("failure", [None, InputError("no room"), RuntimeError("a bug")])
+def test_a_job_s_run_of_weights_and_biases_ends_with_it(tmp_path, monkeypatch, failure):
+    ended = []
+
+    def finish(exit_code):
+        ended.append(exit_code)
+        wandb.run = None
+
+    def task():  # the logger opens a run where there is none
+        wandb.run = wandb.run or "a run"
+        if failure is not None:
+            raise failure
+        return 0.5
+
+    wandb = SimpleNamespace(run=None, finish=finish)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setattr(configuration, "build_task", lambda _: task)
+    config = as_job(monkeypatch, tmp_path)
+    for n_jobs in (1, 2):
+        dice = of_job(config, ROOT / "run.py")
+        assert math.isnan(dice) if failure else dice == 0.5
+        assert ended == [1 if failure else 0] * n_jobs
+
+
+def test_jobs_that_are_not_tracked_have_nothing_to_end(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.setattr(configuration, "build_task", lambda _: lambda: 0.5)
+    assert of_job(as_job(monkeypatch, tmp_path), ROOT / "run.py") == 0.5
+
+
+def test_of_two_experiments_none_is_dropped_unnoticed(tmp_path, monkeypatch):
+    config = as_job(monkeypatch, tmp_path, "experiment=quick", "epochs=1", "experiment=coarse")
+    with pytest.raises(InputError, match=r"given twice.*'experiment=\[quick,coarse\]'"):
+        build_task(config)
+    both = composed("experiment=[quick,coarse]")
+    assert (both.preprocess.spacing_mm, both.trainer.max_time) == ([2, 2, 3], "00:00:05:00")
+
+
+@pytest.mark.parametrize(
+    ("value", "fine"),
+    [
+        ("quick", True),
+        ("[quick,coarse]", True),
+        ("[quick, coarse]", True),
+        ("[]", False),
+        ("[quick,../../elsewhere]", False),
+        ("../elsewhere", False),
+        ("[quick", False),
+        ("[[quick]]", False),
+    ],
+)
+def test_a_run_of_several_experiments_is_resumed(tmp_path, monkeypatch, value, fine):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".hydra").mkdir()
+    typed = [f"experiment={value}", "epochs=1"]
+    for name, content in (
+        ("overrides", typed),
+        ("hydra", {"hydra": {"runtime": {"cwd": str(tmp_path)}}}),
+    ):
+        (tmp_path / ".hydra" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    with nullcontext() if fine else pytest.raises(InputError, match="could run anything"):
+        assert resumed([f"resume={tmp_path}"], ROOT / "conf")[:2] == typed
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ LAYERS = [
         "figures",
         "lungs",
     ],
-    ["prepared", "trainer", "interrupt", "sweep", "history", "held_out"],
+    ["prepared", "trainer", "interrupt", "sweep", "tracking", "history", "held_out"],
     ["steps", "start"],
     ["dataset", "segmenter", "augmentation"],
     ["judgement", "loop", "predictions", "faults", "shards"],

@@ -8,6 +8,7 @@ import subprocess
 import optuna
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from pleural import search as searching
 from pleural.errors import InputError
@@ -59,16 +60,47 @@ def test_the_best_is_kept_and_written_as_an_experiment(tmp_path, monkeypatch):
     assert 1 / (1 + config.loss.pos_weight) == pytest.approx(best)
 
 
-def test_what_leads_into_a_list_is_told_beside_the_experiment(tmp_path, monkeypatch):
-    space = [*SPACE, {"key": "augmentation.transforms.0.prob", "low": 0.0, "high": 1.0}]
-    found(tmp_path, monkeypatch, lambda *_: 0.5, space=space)
-    text = (tmp_path / "best.yaml").read_text(encoding="utf-8")
-    (told,) = re.findall(r"to be given, too: (augmentation\.transforms\.0\.prob=0\.\d+)\n", text)
+GIVEN_WITH = re.compile(r"^# Not in here, so to be given with it: (.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "choices", "told"),
+    [
+        (["experiment=quick", "model=unet2d", "epochs=9"], "loss.pos_weight", [2.5], None),
+        (["experiment=[coarse,quick]", "threshold=0.4"], "augmentation", ["standard"], None),
+        (["experiment=baseline", "scheduler=poly"], "loss", ["tversky"], None),
+        (["experiment=quick"], "experiment", ["baseline"], None),
+        (["experiment=phantoms", "loss={smooth: 1, bce_weight: 0.2}"], "loss.smooth", [3], None),
+        (["data=plethora", "trainer.max_time=00:00:10:00"], "ema_decay", [None], None),
+        (["~budget", "+trainer.accumulate_grad_batches=2"], "model", ["unet2d"], None),
+        (["data=folder", "data.root='/a b'"], "optimizer", ["sgd"], "data.root='/a b'"),
+        (["~loss.smooth"], "augmentation.transforms.0.prob", [0.2], None),
+    ],
+)
+def test_the_best_alone_is_its_trial(tmp_path, monkeypatch, typed, key, choices, told):
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    shutil.copy(tmp_path / "best.yaml", tmp_path / "conf" / "experiment" / "found.yaml")
     with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
-        config = compose("config", overrides=["experiment=found", told, "run_dir=nowhere"])
-    assert config.augmentation.transforms[0].prob == float(told.partition("=")[2])
+        config = compose("config", overrides=typed, return_hydra_config=True)
+    groups, space = dict(config.hydra.runtime.choices), [{"key": key, "choices": choices}]
+    settings: list[str] = []
+    monkeypatch.setattr(
+        searching, "_trained", lambda _, given: (settings.extend(given[:-1]) or 0.5, "")
+    )
+    given = {"n_trials": 1, "folds": [0], "n_startup_trials": 1, "seed": 0}
+    search(space=space, typed=typed, groups=groups, run_dir=tmp_path, **given)
+    shutil.copy(tmp_path / "best.yaml", tmp_path / "conf" / "experiment" / "found.yaml")
+    beside = GIVEN_WITH.findall((tmp_path / "best.yaml").read_text(encoding="utf-8"))
+    if told is not None:
+        assert beside == [told]
+    else:
+        in_no_experiment = [one for one in settings if re.match(r"~|.*\.\d\.", one)]
+        assert beside == ([" ".join(in_no_experiment)] if in_no_experiment else [])
+    also = [told] if told else beside[0].split() if beside else []
+    with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
+        trial, found = (
+            compose("config", overrides=o) for o in (settings, ["experiment=found", *also])
+        )
+    assert OmegaConf.to_container(found) == OmegaConf.to_container(trial)
 
 
 def test_a_trial_that_falls_behind_is_ended_early(tmp_path, monkeypatch):
@@ -119,7 +151,7 @@ def test_a_search_that_goes_on_draws_what_it_has_not_drawn(tmp_path, monkeypatch
 
 def test_a_search_goes_on_with_what_its_trials_share(tmp_path, monkeypatch):
     found(tmp_path, monkeypatch, lambda *_: 0.5, n_trials=1, typed=["model=unet2d"])
-    assert "given with it: model=unet2d\n" in (tmp_path / "best.yaml").read_text(encoding="utf-8")
+    assert "override /model: unet2d\n" in (tmp_path / "best.yaml").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="holds a search whose trials share model=unet2d"):
         found(tmp_path, monkeypatch, lambda *_: 0.5, typed=["epochs=99"])
     _, calls = found(tmp_path, monkeypatch, lambda *_: 0.5, n_trials=2, typed=["model=unet2d"])

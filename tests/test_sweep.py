@@ -7,7 +7,7 @@ import os
 import pytest
 from omegaconf import OmegaConf
 
-from pleural.sweep import Table
+from pleural.sweep import Table, short, taken_apart
 
 
 def job(folder, name, overrides, result, reason=None):
@@ -81,3 +81,13 @@ def test_what_failed_before_is_told_but_is_no_failure_of_this_command(tmp_path, 
     os.utime(tmp_path / "a" / "failed.txt", ns=(old + 2, old + 2))  # refused: no overrides written
     table(tmp_path)
     assert "1 of 2 jobs failed" in capsys.readouterr().err
+
+
+def test_a_job_s_folder_may_be_one_of_windows():
+    assert short('a-00:00:15_b-c/d_e-f\\g_h-*?"<>|') == "a-00-00-15_b-c-d_e-f-g_h-------"
+
+
+def test_what_takes_away_or_goes_elsewhere_is_no_setting():
+    for override in ("~start", "model@other=unet2d"):
+        assert taken_apart(override) is None
+    assert taken_apart("+data.root='/a b'") == ("data.root", "/a b")
