@@ -21,6 +21,7 @@ COLLECTION_ML = 1.0  # connected parts below this are specks
 GAP_MM = 3.0  # a vessel, a septum or a missing voxel does not end the fluid
 CORRIDOR_MM = 60.0  # about half a hemithorax
 OVERHANG = 0.5  # of the distance from the midline; see _of_each_side
+NECK = 0.5  # of a tongue's mean cross-section; see _of_each_side
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def measure(mask: Volume, scan: Volume, detection_ml: float) -> Measurement:
         return Measurement(0.0, 0.0, 0.0, 0.0, "none", None, None, 0, 0.0, False, False)
     fluid = mask.array[box] > 0
     hu = scan.array[box][fluid].astype(np.float64)
-    parts_ml = mask.voxel_ml * _of_each_side(fluid, box, midline(scan))
+    parts_ml = mask.voxel_ml * _of_each_side(fluid, box, midline(scan), mask.spacing_mm[0])
     right_ml, left_ml = parts_ml.sum(axis=1).tolist()
     depth = greatest_depth_mm(fluid, scan.spacing_mm)
     edge_share = _edge_share(fluid, box, mask)
@@ -144,13 +145,20 @@ def _closed(part: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
     return ndimage.distance_transform_edt(wider, sampling=spacing_mm) > GAP_MM / 2
 
 
-def _of_each_side(fluid: np.ndarray, box: tuple[slice, ...], plane: np.ndarray) -> np.ndarray:
+def _of_each_side(
+    fluid: np.ndarray, box: tuple[slice, ...], plane: np.ndarray, x_mm: float
+) -> np.ndarray:
     """``(2, 1 + parts)``: voxels on the right and the left of each connected part of ``fluid``.
 
     A part that crosses the midline is either one effusion with a tongue that reaches over, before
     the spine or behind the heart, or two effusions that touch. A tongue stays close to the
-    midline: where the middle voxel of the smaller share is less than half as far away as that of
-    the larger share, the part is one. Else the midline divides it.
+    midline, and is as thick there as elsewhere: where the middle voxel of the smaller share is less
+    than half as far away as that of the larger share, and the neck at the midline is at least half
+    as large as the mean cross-section of the smaller share (which is taken to be twice as long as
+    its middle voxel is away), the part is one. Else the midline divides it.
+
+    Args:
+        x_mm: of a voxel; the neck is measured within as much to either side.
     """
     labels, n_parts = ndimage.label(fluid, np.ones((3, 3, 3)))
     x, y, z = np.ogrid[box]
@@ -161,9 +169,11 @@ def _of_each_side(fluid: np.ndarray, box: tuple[slice, ...], plane: np.ndarray) 
     if not len(crossing):
         return counts
     medians = [ndimage.median(np.abs(right_mm[side]), part[side], crossing) for side in sides]
+    necks = np.bincount(part[np.abs(right_mm) <= x_mm], minlength=n_parts + 1) / (2 * x_mm)
     for at, away in zip(crossing, np.transpose(medians), strict=True):
         larger = int(counts[:, at].argmax())
-        if away[1 - larger] < OVERHANG * away[larger]:
+        broad = necks[at] * 2 * away[1 - larger] >= NECK * counts[1 - larger, at]
+        if broad and away[1 - larger] < OVERHANG * away[larger]:
             counts[larger, at] = counts[:, at].sum()
             counts[1 - larger, at] = 0
     return counts

@@ -13,6 +13,8 @@ SYMMETRY_GRID_MM = (6.0, 6.0, 15.0)
 SYMMETRY_HU = (-150, 350)  # air nothing, fat little, muscle more, bone most
 ROLLS_DEG = range(-16, 17, 4)  # about the long axis: one shoulder higher
 TILTS_DEG = range(-8, 9, 2)  # about the front-to-back axis: leaning to a side
+MISMATCH = 2.0  # weighs as much as so many matches
+CUT_OFF = 0.1  # of the mean over X is in the first or last plane of a body that goes on beyond
 
 
 def midline(scan: Volume) -> np.ndarray:
@@ -21,8 +23,10 @@ def midline(scan: Volume) -> np.ndarray:
     Its product with a voxel's ``(i, j, k, 1)`` is the distance in mm, positive on the patient's
     right. The body is compared with its mirror image for every position of the plane, turned
     about the long axis by up to 16 degrees and leaning by up to 8. Skin, ribs, spine and
-    breastbone have their say together, so that a lung full of fluid, an off-centre patient or one
-    whose flank is cut off does not shift it much.
+    breastbone have their say together, so that a lung full of fluid or an off-centre patient does
+    not shift it much. Where the field of view cuts a flank off, what lies opposite to it counts
+    neither way: 4 cm of the other side are enough (measured on phantoms and seven scans); with
+    less, as where one lung alone is in view, the plane may be centimetres off.
 
     Raises:
         InputError: nothing in the scan is dense enough to be a body.
@@ -32,9 +36,10 @@ def midline(scan: Volume) -> np.ndarray:
     body = _body(scan.array[tuple(slice(None, None, step) for step in steps)])
     middle = (np.array(body.shape) - 1) / 2
     height_mm = (np.arange(body.shape[2]) - middle[2]) * spacing_mm[2]
+    cut_off = _cut_off(body)
     most = -np.inf
     for roll in np.radians(ROLLS_DEG):
-        match = _mirror_match(_rolled(body, spacing_mm, roll))
+        match = _mirror_match(_rolled(body, spacing_mm, roll), cut_off)
         for tilt in np.tan(np.radians(TILTS_DEG)):
             shift = np.rint(2 * tilt * height_mm / spacing_mm[0]).astype(int)
             place = (np.arange(len(match))[:, None] + shift) % len(match)
@@ -66,8 +71,25 @@ def _rolled(body: np.ndarray, spacing_mm: np.ndarray, roll: float) -> np.ndarray
     return ndimage.affine_transform(body, turn, middle - turn @ middle, order=1)
 
 
-def _mirror_match(body: np.ndarray) -> np.ndarray:
-    """``(2 X, Z)``: how well each slice fits its mirror image about x = 0, 1/2, 1, ..."""
+def _cut_off(body: np.ndarray) -> tuple[bool, bool]:
+    """Whether the body goes on beyond the first and the last plane of X."""
+    of_plane = body.sum(axis=(1, 2))
+    first, last = of_plane[[0, -1]] > CUT_OFF * of_plane[of_plane > 0].mean()
+    return bool(first), bool(last)
+
+
+def _mirror_match(body: np.ndarray, cut_off: tuple[bool, bool]) -> np.ndarray:
+    """``(2 X, Z)``: how well each slice fits its mirror image about x = 0, 1/2, 1, ...
+
+    The match less ``MISMATCH`` times what fits nothing, without what has its mirror image beyond a
+    border that cuts the body off: nothing is known of that.
+    """
     # What is at x comes to s - x: the product of the two, summed, is the convolution with itself.
-    length = 2 * body.shape[0]
-    return np.fft.irfft(np.fft.rfft(body, length, axis=0) ** 2, length, axis=0).sum(axis=1)
+    n = body.shape[0]
+    match = np.fft.irfft(np.fft.rfft(body, 2 * n, axis=0) ** 2, 2 * n, axis=0).sum(axis=1)
+    below = np.vstack([np.zeros(body.shape[2]), np.cumsum((body**2).sum(axis=1), axis=0)])
+    s = np.arange(2 * n)
+    first = np.where(cut_off[1], np.clip(s - n + 1, 0, n), 0)  # x whose image is not known to lack
+    beyond = np.where(cut_off[0], np.minimum(s + 1, n), n)
+    known = below[beyond] - below[np.minimum(first, beyond)]
+    return match - MISMATCH * (known - match)

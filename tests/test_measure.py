@@ -201,6 +201,38 @@ def test_a_tongue_over_the_midline_stays_with_its_effusion():
     assert found.left_ml == pytest.approx(world.ml(left | tongue))
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("beyond_mm", [120, 90, 60, 45])
+def test_sides_are_known_where_one_flank_is_out_of_view(side, beyond_mm):
+    seen = chest(3, 400, side, spacing_mm=(4, 4, 8), codes="RAS")
+    grid, n = seen.scan, seen.scan.shape[0]
+    x_mm = grid.affine[0, 3] + 4 * np.arange(n)  # 0 in the middle of the patient, about
+    for kept in (np.flatnonzero(x_mm >= -beyond_mm), np.flatnonzero(x_mm <= beyond_mm)):
+        part = (slice(kept[0], kept[-1] + 1), slice(None), slice(None))
+        mask, scan = seen.effusion.cropped(part), seen.scan.cropped(part)
+        found = measure(mask, scan, 10)
+        own, other = found.right_ml, found.left_ml
+        if side == "left":
+            own, other = other, own
+        assert other == 0
+        assert own == pytest.approx(found.volume_ml)
+        assert found.collections == 1
+
+
+def test_a_thin_bridge_does_not_make_an_effusion_the_other_side_s():
+    """A smaller one beside the spine, near enough to be a tongue."""
+    world = World((2.0, 2.0, 8.0))
+    right = world.lungs & (world.x > 0) & (world.y < 0) & world.layer(40)
+    left = world.lungs & (world.x < 0) & (world.x > -50) & (world.y < -20)
+    assert not (left & right).any()
+    near, far = (float(np.median(np.abs(world.x[part]))) for part in (left, right))
+    assert near < 0.5 * far
+    bridge = (np.abs(world.x) < 50) & (np.abs(world.y + 40) < 1.5) & (np.abs(world.z) < 5)
+    found = world.measure(left | right | bridge)
+    assert found.collections == 2
+    assert found.left_ml == pytest.approx(world.ml(left), rel=0.05)
+
+
 @pytest.mark.parametrize("turned", TURNED.values(), ids=TURNED)
 @pytest.mark.parametrize("right_mm", [10, 40])
 def test_effusions_that_touch_before_the_spine_are_parted(turned, right_mm):
