@@ -177,5 +177,6 @@ def test_there_and_back_again(codes, oblique, spacing_mm, target_mm):
     both = np.minimum(back.array >= 0.5, source.array).sum()
     overlap = 2 * both / ((back.array >= 0.5).sum() + source.array.sum())
     coarsening = target_mm / min(spacing_mm)
-    assert overlap > (0.97 if coarsening < 2 else 0.85)
+    # Of a ball of nine voxels' radius, of which 2,500 drawn have 0.991, 0.965 and 0.88 at least.
+    assert overlap > (0.98 if coarsening < 1.5 else 0.95 if coarsening < 2 else 0.85)
     np.testing.assert_allclose(back.affine, source.affine)
