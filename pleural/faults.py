@@ -38,8 +38,7 @@ def what_happened(error: Exception, run: RunFolder, dataset: Patches) -> InputEr
     if re.search(TOO_MANY_FILES, str(error), re.IGNORECASE):
         return InputError(f"{first_line(error)}: {REMEDIES[errno.EMFILE]}; {kept}")
     if isinstance(cause, OSError):
-        remedies = [REMEDIES[cause.errno]] if cause.errno in REMEDIES else []
-        return InputError(f"{one_line(cause)}: {'; '.join([*remedies, kept])}")
+        return _with_remedy(cause, kept)
     if re.search(WORKER_DIED, str(error)):
         return InputError(
             f"a process that cuts patches died ({first_line(error)}), most likely for want of "
@@ -60,7 +59,12 @@ def what_happened_after(error: Exception, run: RunFolder) -> InputError | None:
             f"takes memory, or take another machine; {kept}"
         )
     cause = root_cause(error)
-    return InputError(f"{one_line(cause)}; {kept}") if isinstance(cause, OSError) else None
+    return _with_remedy(cause, kept) if isinstance(cause, OSError) else None
+
+
+def _with_remedy(cause: OSError, kept: str) -> InputError:
+    remedies = [REMEDIES[cause.errno]] if cause.errno in REMEDIES else []
+    return InputError(f"{one_line(cause)}: {'; '.join([*remedies, kept])}")
 
 
 def _is_out_of_memory(error: Exception) -> bool:

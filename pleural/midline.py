@@ -88,8 +88,9 @@ def _mirror_match(body: np.ndarray, cut_off: tuple[bool, bool]) -> np.ndarray:
     n = body.shape[0]
     match = np.fft.irfft(np.fft.rfft(body, 2 * n, axis=0) ** 2, 2 * n, axis=0).sum(axis=1)
     below = np.vstack([np.zeros(body.shape[2]), np.cumsum((body**2).sum(axis=1), axis=0)])
+    # Within view are the mirror images of x from s - (n - 1) to s.
     s = np.arange(2 * n)
-    first = np.where(cut_off[1], np.clip(s - n + 1, 0, n), 0)  # x whose image is not known to lack
+    first = np.where(cut_off[1], np.clip(s - n + 1, 0, n), 0)
     beyond = np.where(cut_off[0], np.minimum(s + 1, n), n)
     known = below[beyond] - below[np.minimum(first, beyond)]
     return match - MISMATCH * (known - match)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pleural.io.whole import read_json, read_table, write_json, write_table
 
+NAMED = ("left_out", "failed", "chosen_on")  # cases, in a record
 TABLE_DECIMALS = 3  # the studies' own records hold all of them
 
 

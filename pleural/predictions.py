@@ -13,7 +13,7 @@ from pleural import io
 from pleural.data.case import Case, mask_findings
 from pleural.errors import Findings, InputError
 from pleural.io import find
-from pleural.prediction_folder import PredictionFolder
+from pleural.prediction_folder import NAMED, PredictionFolder
 from pleural.volume import Volume
 from pleural.words import listed
 
@@ -61,7 +61,7 @@ class Predictions:
         studies = {case.name: ours.load_study(case.name) or {} for case in cases}
         left_out, failed, chosen_on = (
             [name for name in record.get(key, []) if name in studies]
-            for key in ("left_out", "failed", "chosen_on")  # the last is not in older ones
+            for key in NAMED  # of which older records have fewer
         )
         judged = [case for case in cases if case.name not in {*left_out, *failed}]
         findings = []

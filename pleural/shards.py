@@ -9,11 +9,9 @@ from typing import Any
 
 from pleural.data.case import Case
 from pleural.errors import InputError
-from pleural.prediction_folder import PredictionFolder
+from pleural.prediction_folder import NAMED, PredictionFolder
 from pleural.versions import of_any_machine
 from pleural.words import listed
-
-LISTS = ("left_out", "failed", "chosen_on")  # of a record: cases
 
 
 def share(cases: Sequence[Case], shard: int | None, shards: int) -> Sequence[Case]:
@@ -62,8 +60,8 @@ def gathered(place: Path, cases: Sequence[Case], shards: int) -> str:
             f"{missing}{told}"
         )
     record = dict(records[0] or {})
-    for key in LISTS:
-        record[key] = [name for r in records if r for name in r[key]]
+    for key in NAMED:  # of which older records have fewer
+        record[key] = [name for r in records if r for name in r.get(key, [])]
     without = {*record["left_out"], *record["failed"]}
     names = [case.name for case in cases if case.name not in without]
     studies = [study for name in names if (study := whole.load_study(name))]
@@ -74,6 +72,6 @@ def gathered(place: Path, cases: Sequence[Case], shards: int) -> str:
 
 def _way(record: Mapping[str, Any]) -> dict[str, Any]:
     """How studies were predicted: with what, on whichever machine, from whichever folder."""
-    way = {key: value for key, value in record.items() if key not in LISTS}
+    way = {key: value for key, value in record.items() if key not in NAMED}
     way["versions"] = of_any_machine(way["versions"])
     return {**way, "runs": [run["weights_sha256"] for run in record["runs"]]}
