@@ -31,6 +31,8 @@ class Measurement:
     Args:
         volume_ml: of all voxels of the mask, specks included.
         right_ml, left_ml: of the patient; they add up to ``volume_ml``.
+        sides_sure: enough of the body is in view to tell its sides; see
+            :class:`pleural.midline.Midline`. True where the mask is empty.
         depth_mm: see :func:`greatest_depth_mm`; 0 where the mask is empty.
         size: ``"none"`` (empty mask), ``"small"``, ``"moderate"``, ``"large"``; see
             :func:`pleural.size.size_class`.
@@ -47,6 +49,7 @@ class Measurement:
     volume_ml: float
     right_ml: float
     left_ml: float
+    sides_sure: bool
     depth_mm: float
     size: str
     mean_hu: float | None
@@ -61,6 +64,7 @@ class Measurement:
         if not self.effusion:
             return f"no effusion ({self.volume_ml:.1f} mL)"
         sides = f"right {self.right_ml:.0f}, left {self.left_ml:.0f}"
+        sides += "" if self.sides_sure else ", sides unsure"
         at_least = "at least " if self.lower_bound else ""
         depth = f"{self.size}, {self.depth_mm:.0f} mm deep"
         return f"{at_least}{self.volume_ml:.0f} mL ({sides}), {depth}"
@@ -83,10 +87,11 @@ def measure(mask: Volume, scan: Volume, detection_ml: float) -> Measurement:
     mask, scan = mask.reoriented(), scan.reoriented()
     (box,) = ndimage.find_objects((mask.array > 0).astype(np.uint8), max_label=1)
     if box is None:
-        return Measurement(0.0, 0.0, 0.0, 0.0, "none", None, None, 0, 0.0, False, False)
+        return Measurement(0.0, 0.0, 0.0, True, 0.0, "none", None, None, 0, 0.0, False, False)
     fluid = mask.array[box] > 0
     hu = scan.array[box][fluid].astype(np.float64)
-    parts_ml = mask.voxel_ml * _of_each_side(fluid, box, midline(scan), mask.spacing_mm[0])
+    middle = midline(scan)
+    parts_ml = mask.voxel_ml * _of_each_side(fluid, box, middle.plane, mask.spacing_mm[0])
     right_ml, left_ml = parts_ml.sum(axis=1).tolist()
     depth = greatest_depth_mm(fluid, scan.spacing_mm)
     edge_share = _edge_share(fluid, box, mask)
@@ -95,6 +100,7 @@ def measure(mask: Volume, scan: Volume, detection_ml: float) -> Measurement:
         volume_ml=volume_ml,
         right_ml=right_ml,
         left_ml=left_ml,
+        sides_sure=middle.sure,
         depth_mm=depth,
         size=size_class(depth),
         mean_hu=float(hu.mean()),

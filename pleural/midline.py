@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
@@ -15,18 +17,33 @@ ROLLS_DEG = range(-16, 17, 4)  # about the long axis: one shoulder higher
 TILTS_DEG = range(-8, 9, 2)  # about the front-to-back axis: leaning to a side
 MISMATCH = 2.0  # weighs as much as so many matches
 CUT_OFF = 0.1  # of the mean over X is in the first or last plane of a body that goes on beyond
+IN_VIEW_MM = 90.0  # of a side that is cut off, or the plane may be anywhere (benchmarks/midline.py)
 
 
-def midline(scan: Volume) -> np.ndarray:
-    """The plane about which the body in ``scan`` (RAS+, HU) is most symmetrical, as ``(4,)``.
+@dataclass(frozen=True)
+class Midline:
+    """Where a patient's right begins.
 
-    Its product with a voxel's ``(i, j, k, 1)`` is the distance in mm, positive on the patient's
-    right. The body is compared with its mirror image for every position of the plane, turned
-    about the long axis by up to 16 degrees and leaning by up to 8. Skin, ribs, spine and
-    breastbone have their say together, so that a lung full of fluid or an off-centre patient does
-    not shift it much. Where the field of view cuts a flank off, what lies opposite to it counts
-    neither way: 4 cm of the other side are enough (measured on phantoms and seven scans); with
-    less, as where one lung alone is in view, the plane may be centimetres off.
+    Args:
+        plane: ``(4,)``; its product with a voxel's ``(i, j, k, 1)`` is the distance in mm,
+            positive on the patient's right.
+        sure: the field of view shows both flanks, or 9 cm of the one that it cuts off. With less
+            the plane is mostly right, but may be centimetres off.
+    """
+
+    plane: np.ndarray
+    sure: bool
+
+
+def midline(scan: Volume) -> Midline:
+    """The plane about which the body in ``scan`` (RAS+, HU) is most symmetrical.
+
+    The body is compared with its mirror image for every position of the plane, turned about the
+    long axis by up to 16 degrees and leaning by up to 8. Skin, ribs, spine and breastbone have
+    their say together, so that a lung full of fluid or an off-centre patient does not shift it
+    much. Where the field of view cuts a flank off, what lies opposite to it counts neither way: 4
+    cm of the other side are mostly enough (``benchmarks/midline.py``); with less, as where one
+    lung alone is in view, the plane may be anywhere, which ``sure`` tells.
 
     Raises:
         InputError: nothing in the scan is dense enough to be a body.
@@ -46,10 +63,12 @@ def midline(scan: Volume) -> np.ndarray:
             score = np.take_along_axis(match, place, axis=0).sum(axis=1)
             if score.max() > most:
                 most = score.max()
-                offset_mm = (score.argmax() / 2 - middle[0]) * spacing_mm[0]
+                at = score.argmax() / 2
                 normal = np.array([np.cos(roll), np.sin(roll), -tilt])
     scale = normal * spacing_mm
-    return np.array([*(scale / steps), -offset_mm - scale @ middle])
+    plane = np.array([*(scale / steps), (middle[0] - at) * spacing_mm[0] - scale @ middle])
+    in_view_mm = np.array([at, len(body) - 1 - at]) * spacing_mm[0]
+    return Midline(plane, sure=not np.any(in_view_mm[cut_off] < IN_VIEW_MM))
 
 
 def _body(hu: np.ndarray) -> np.ndarray:
@@ -71,14 +90,13 @@ def _rolled(body: np.ndarray, spacing_mm: np.ndarray, roll: float) -> np.ndarray
     return ndimage.affine_transform(body, turn, middle - turn @ middle, order=1)
 
 
-def _cut_off(body: np.ndarray) -> tuple[bool, bool]:
+def _cut_off(body: np.ndarray) -> np.ndarray:
     """Whether the body goes on beyond the first and the last plane of X."""
     of_plane = body.sum(axis=(1, 2))
-    first, last = of_plane[[0, -1]] > CUT_OFF * of_plane[of_plane > 0].mean()
-    return bool(first), bool(last)
+    return of_plane[[0, -1]] > CUT_OFF * of_plane[of_plane > 0].mean()
 
 
-def _mirror_match(body: np.ndarray, cut_off: tuple[bool, bool]) -> np.ndarray:
+def _mirror_match(body: np.ndarray, cut_off: np.ndarray) -> np.ndarray:
     """``(2 X, Z)``: how well each slice fits its mirror image about x = 0, 1/2, 1, ...
 
     The match less ``MISMATCH`` times what fits nothing, without what has its mirror image beyond a

@@ -89,7 +89,7 @@ def test_the_midline_is_found_wherever_the_patient_lies(turned, white_out):
     hu = world.scan()
     hu[world.lungs & (world.x < 0) & white_out] = 8
     i, j, k = np.indices(hu.shape)
-    plane = midline(Volume(hu, world.affine))
+    plane = midline(Volume(hu, world.affine)).plane
     off_mm = np.abs(plane[0] * i + plane[1] * j + plane[2] * k + plane[3] - world.x)
     assert off_mm[world.ellipse(60, 90)].max() < 6
 
@@ -217,6 +217,21 @@ def test_sides_are_known_where_one_flank_is_out_of_view(side, beyond_mm):
         assert other == 0
         assert own == pytest.approx(found.volume_ml)
         assert found.collections == 1
+        assert found.sides_sure == (beyond_mm == 120)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("beyond_mm", [20, 0, -30])
+def test_sides_of_one_lung_alone_are_told_to_be_unsure(side, beyond_mm):
+    seen = chest(3, 400, side, spacing_mm=(4, 4, 8), codes="RAS")
+    assert measure(seen.effusion, seen.scan, 10).sides_sure
+    x_mm = seen.scan.affine[0, 3] + 4 * np.arange(seen.scan.shape[0])
+    kept = np.flatnonzero(x_mm >= -beyond_mm if side == "right" else x_mm <= beyond_mm)
+    part = (slice(kept[0], kept[-1] + 1), slice(None), slice(None))
+    found = measure(seen.effusion.cropped(part), seen.scan.cropped(part), 10)
+    assert found.volume_ml > 100
+    assert not found.sides_sure
+    assert "sides unsure" in str(found)
 
 
 def test_a_thin_bridge_does_not_make_an_effusion_the_other_side_s():
@@ -313,7 +328,7 @@ def test_what_the_scan_cuts_off_makes_a_lower_bound(axis, start, cut_mm2):
 
 
 def test_an_empty_mask_is_no_effusion():
-    nothing = Measurement(0.0, 0.0, 0.0, 0.0, "none", None, None, 0, 0.0, False, False)
+    nothing = Measurement(0.0, 0.0, 0.0, True, 0.0, "none", None, None, 0, 0.0, False, False)
     world = World((8.0, 8.0, 20.0))
     empty = np.zeros(world.x.shape, bool)
     assert world.measure(empty) == nothing
@@ -410,7 +425,7 @@ def test_phantoms(seed, sides):
 def test_the_measured_values_are_plain(two_sided):
     found = measure(*two_sided, 10)
     assert json.loads(json.dumps(asdict(found))) == asdict(found)
-    kinds = [float] * 4 + [str, float, float, int, float, bool, bool]
+    kinds = [float] * 3 + [bool, float, str, float, float, int, float, bool, bool]
     assert [type(value) for value in astuple(found)] == kinds
 
 
@@ -443,7 +458,9 @@ def test_real_effusions(plethora_root, name):
 
 
 def test_a_measurement_reads_as_a_line():
-    found = Measurement(182.2, 0.4, 181.8, 24.6, "small", -3.0, 9.0, 1, 0.0, False, True)
+    found = Measurement(182.2, 0.4, 181.8, True, 24.6, "small", -3.0, 9.0, 1, 0.0, False, True)
     assert str(found) == "182 mL (right 0, left 182), small, 25 mm deep"
     assert str(replace(found, lower_bound=True)).startswith("at least 182 mL")
+    unsure = "182 mL (right 0, left 182, sides unsure), small, 25 mm deep"
+    assert str(replace(found, sides_sure=False)) == unsure
     assert str(replace(found, volume_ml=4.04, effusion=False)) == "no effusion (4.0 mL)"

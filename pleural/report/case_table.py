@@ -49,6 +49,7 @@ COLUMNS = {
         Column("volume_ml", "Volume", 1, "mL"),
         Column("right_ml", "Right", 1, "mL"),
         Column("left_ml", "Left", 1, "mL"),
+        Column("sides_sure", "Sides sure"),
         Column("depth_mm", "Depth", 1, "mm"),
         Column("size", "Size"),
         Column("mean_hu", "Mean", 1, "HU"),

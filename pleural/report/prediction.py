@@ -68,6 +68,11 @@ def _words(rows: Sequence[Row], detection_ml: float) -> Iterator[str]:
 def _cautions(rows: Sequence[Row], record: Row, failures: Sequence[Row]) -> Iterator[str]:
     if cut := [row["name"] for row in rows if row["lower_bound"]]:
         yield f"The scan cuts the fluid off, so that there may be more of it: {listed(cut)}."
+    if unsure := [row["name"] for row in rows if not row["sides_sure"]]:
+        yield (
+            "Too little of one side of the body is in view to tell right from left, which may be "
+            f"wrong: {listed(unsure)}."
+        )
     yield from left_out(rows)
     if seen := [row["name"] for row in rows if row["trained_on"]]:
         yield f"The network trained on these, so they say nothing of its quality: {listed(seen)}."
