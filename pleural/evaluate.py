@@ -48,7 +48,8 @@ def evaluate(
         detection_ml: from this volume on, an effusion counts as found.
 
     Returns:
-        Mean Dice over the cases with effusion, missed ones counted as 0; NaN where there are none.
+        Mean Dice over the cases with effusion, 0 where nothing of it is marked; NaN where
+        there are none.
 
     Raises:
         InputError: a case has no prediction, was predicted by a network that trained on it or of

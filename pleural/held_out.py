@@ -105,8 +105,10 @@ class Exposure:
         return self.own.validated_on(case)
 
     def chosen_on(self, case: Case) -> bool:
-        """Whether ``case`` helped to choose the epoch that the run kept."""
-        return self.validated_on(case) and validation_chose(self.run.record)
+        """Whether ``case`` helped to choose the epoch that the run kept; distrusted ones do not."""
+        doubted = {entry["name"] for entry in self.run.record["split"].get("distrusted", [])}
+        voted = self.validated_on(case) and case.name not in doubted
+        return voted and validation_chose(self.run.record)
 
 
 def exposures_for(case: Case, exposures: Sequence[Exposure], held_out: bool) -> list[Exposure]:

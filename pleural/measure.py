@@ -61,11 +61,11 @@ class Measurement:
 
     def __str__(self) -> str:
         """In a line, for a person."""
+        at_least = "at least " if self.lower_bound else ""
         if not self.effusion:
-            return f"no effusion ({self.volume_ml:.1f} mL)"
+            return f"no effusion ({at_least}{self.volume_ml:.1f} mL)"
         sides = f"right {self.right_ml:.0f}, left {self.left_ml:.0f}"
         sides += "" if self.sides_sure else ", sides unsure"
-        at_least = "at least " if self.lower_bound else ""
         depth = f"{self.size}, {self.depth_mm:.0f} mm deep"
         return f"{at_least}{self.volume_ml:.0f} mL ({sides}), {depth}"
 

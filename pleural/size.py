@@ -7,7 +7,7 @@ from itertools import pairwise
 from pleural.errors import InputError
 
 BANDS_ML = (50, 200, 500)
-SMALL_BELOW_MM, LARGE_ABOVE_MM = 30.0, 100.0  # Moy et al. 2013
+SMALL_UP_TO_MM, LARGE_ABOVE_MM = 30.0, 100.0  # Moy et al. 2013
 
 
 def band(volume_ml: float) -> str:
@@ -27,19 +27,19 @@ def band(volume_ml: float) -> str:
 
 
 def size_class(depth_mm: float) -> str:
-    """Below 3 cm small, up to 10 cm moderate, above large; 0 is none.
+    """Up to 3 cm small, up to 10 cm moderate, above large; 0 is none.
 
     These are the thresholds that Moy et al. 2013 (Chest 143:1054, doi 10.1378/chest.12-1292) give
     for borderline cases. Their rule first asks which quarter of the chest, counted from the back,
     the fluid reaches (first: small, second: moderate, beyond: large), and takes its depth from
     back to front at the midclavicular line. Here depth alone decides, wherever it is greatest.
 
-    >>> [size_class(depth_mm) for depth_mm in (0, 29.9, 30, 100, 100.1)]
+    >>> [size_class(depth_mm) for depth_mm in (0, 30, 30.1, 100, 100.1)]
     ['none', 'small', 'moderate', 'moderate', 'large']
     """
     if depth_mm == 0:
         return "none"
-    if depth_mm < SMALL_BELOW_MM:
+    if depth_mm <= SMALL_UP_TO_MM:
         return "small"
     return "moderate" if depth_mm <= LARGE_ABOVE_MM else "large"
 

@@ -181,9 +181,9 @@ def paired(
     The interval of the mean as in :func:`mean`, with ``bounds`` of a difference.
 
     The test takes one difference for each patient, the mean over their cases. It is exact for up to
-    50 patients (13 where some differences are equal or 0) and then a normal approximation. Patients
-    without a difference do not count in it; where none has one, p is 1. With n patients p is never
-    below 2 / 2^n, so that fewer than 6 cannot reach 0.05.
+    50 patients (13 where some differences are equal) and then a normal approximation. Patients
+    without a difference do not count in it; where none has one, p is 1. With n patients who differ
+    p is never below 2 / 2^n, so that fewer than 6 cannot reach 0.05.
     """
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     patient, (value,) = _by_patient(patients, differences)
@@ -191,7 +191,8 @@ def paired(
         return Paired(mean([], []), None, WILCOXON)
     own = np.bincount(patient, weights=value) / np.bincount(patient)
     own = own.round(SAME_DECIMALS)  # 0.3 - 0.2 and 0.2 - 0.1 share a rank
-    p = float(wilcoxon(own).pvalue) if own.any() else 1.0
+    differing = own[own != 0]  # with zeros among them scipy would give up being exact
+    p = float(wilcoxon(differing).pvalue) if len(differing) else 1.0
     return Paired(mean(differences, patients, bounds), p, WILCOXON)
 
 

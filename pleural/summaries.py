@@ -51,7 +51,7 @@ def summary(rows: Sequence[Row], detection_ml: float) -> dict[str, Any]:
         "detection": _detection(rows, detection_ml),
         "invented_ml": _mean(negative, "predicted_ml"),
         "bands": {name: _band(part) for name, part in _by_band(positive).items()},
-        "warning": few(len({row["patient"] for row in positive})),
+        "warning": few(len({row["patient"] for row in positive})) if positive else None,
     }
 
 

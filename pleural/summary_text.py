@@ -16,7 +16,7 @@ def as_markdown(result: Mapping[str, Any], rows: Mapping[str, Sequence[Row]]) ->
     lines += _remarks(result)
     lines += ["", "## Case by case", "", *_table(_case_lines(rows))]
     lines += ["", "## Cases with effusion", "", *_table(_reader_lines(result["readers"]))]
-    lines += ["", "Mean [95 % interval over patients]; a missed effusion counts, with a Dice of 0."]
+    lines += ["", "Mean [95 % interval over patients]; where nothing of it is marked, Dice is 0."]
     lines += ["", "## Volume, detection and size", "", *_volume_lines(model)]
     lines += ["", *_table(_band_lines(model["bands"]))]
     if "difference" in result:
@@ -124,9 +124,13 @@ def _difference_lines(difference: Mapping[str, Any]) -> Iterator[list[str]]:
     yield ["of", "cases", "ours minus theirs", "p", "test"]
     for key, one in difference.items():
         if isinstance(one, Mapping):
-            p = NOTHING if one["p"] is None else f"{one['p']:.3f}"
+            p = NOTHING if one["p"] is None else _p(one["p"])
             cases = str(difference["n_cases"])
             yield [key, cases, shown(one["difference"]), p, one["test"]]
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
 
 
 def _table(lines: Iterator[list[str]]) -> list[str]:

@@ -96,3 +96,12 @@ def test_a_case_that_cannot_be_read_is_nobody_s_namesake(phantoms, tmp_path):
     a, b, _ = phantoms
     gone = replace(a, image=tmp_path / "gone.nii.gz")
     assert chosen(b, [run("0", (a,))], [gone, b]) == ["0"]
+
+
+def test_a_distrusted_case_chose_no_epoch(phantoms):
+    a, b, c = phantoms
+    one = run("0", (c,), (a, b))
+    one.record["split"]["distrusted"] = [{"name": b.name, "patient": b.patient}]
+    exposure = Exposure.of(one, phantoms)
+    assert exposure.validated_on(b)
+    assert [exposure.chosen_on(case) for case in phantoms] == [True, False, False]

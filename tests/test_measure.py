@@ -463,4 +463,6 @@ def test_a_measurement_reads_as_a_line():
     assert str(replace(found, lower_bound=True)).startswith("at least 182 mL")
     unsure = "182 mL (right 0, left 182, sides unsure), small, 25 mm deep"
     assert str(replace(found, sides_sure=False)) == unsure
-    assert str(replace(found, volume_ml=4.04, effusion=False)) == "no effusion (4.0 mL)"
+    little = replace(found, volume_ml=4.04, effusion=False)
+    assert str(little) == "no effusion (4.0 mL)"
+    assert str(replace(little, lower_bound=True)) == "no effusion (at least 4.0 mL)"

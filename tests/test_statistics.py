@@ -293,6 +293,13 @@ def test_the_least_p_that_so_few_patients_can_give(n):
     assert (2 / 2**n < 0.05) == (n >= 6)
 
 
+@pytest.mark.parametrize("n", [5, 6, 8])
+def test_patients_without_a_difference_make_no_evidence(n):
+    differing = paired([0.5 + 0.01 * number for number in range(n)], [0.4] * n, names(n))
+    ours = [0.5 + 0.01 * number for number in range(n)] + [0.4] * 15
+    assert paired(ours, [0.4] * len(ours), names(len(ours))).p == differing.p
+
+
 def test_the_test_counts_patients():
     """Ten scans of one patient say no more than one about patients."""
     ours, theirs, patients = BEFORE + [3.0] * 10, AFTER + [1.0] * 10, names(9) + ["P8"] * 10

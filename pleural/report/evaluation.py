@@ -80,10 +80,10 @@ def _words(model: Row, rows: Sequence[Row]) -> Iterator[str]:
     if agreement["sd_ml"] is not None:
         bias = agreement["bias_ml"]["value"]
         way = "more" if bias > 0 else "less"
-        low, high = (agreement[key]["value"] for key in ("lower_ml", "upper_ml"))
+        low, high = (shown(agreement[key], 0) for key in ("lower_ml", "upper_ml"))
         yield (
-            f"In the mean the model sees {abs(bias):.0f} mL {way} than the reference; 95 of 100 "
-            f"differences are expected between {low:.0f} and {high:.0f} mL."
+            f"In the mean the model sees {abs(bias):.0f} mL {way} than the reference; the limits "
+            f"of agreement (1.96 standard deviations to either side) are {low} and {high} mL."
         )
     if negative := [row for row in rows if not row["reference_ml"]]:
         alarms = [row["name"] for row in negative if row["found"]]

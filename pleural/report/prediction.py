@@ -68,7 +68,7 @@ def _words(rows: Sequence[Row], detection_ml: float) -> Iterator[str]:
 def _cautions(rows: Sequence[Row], record: Row, failures: Sequence[Row]) -> Iterator[str]:
     if cut := [row["name"] for row in rows if row["lower_bound"]]:
         yield f"The scan cuts the fluid off, so that there may be more of it: {listed(cut)}."
-    if unsure := [row["name"] for row in rows if not row["sides_sure"]]:
+    if unsure := [row["name"] for row in rows if row.get("sides_sure") is False]:
         yield (
             "Too little of one side of the body is in view to tell right from left, which may be "
             f"wrong: {listed(unsure)}."
