@@ -77,6 +77,7 @@ class Exposure:
     own: Source
     along: Source
     before: Source
+    voters: Part  # of the validation: distrusted cases are judged there, and choose nothing
 
     @classmethod
     def of(cls, run: Run, cases: Sequence[Case]) -> Exposure:
@@ -84,6 +85,9 @@ class Exposure:
             training, validation = (
                 Part.of(run.record["split"][part]) for part in ("training", "validation")
             )
+            doubted = {entry["name"] for entry in run.record["split"].get("distrusted", [])}
+            entries = run.record["split"]["validation"]
+            voters = Part.of([entry for entry in entries if entry["name"] not in doubted])
             along, before = Part.of(run.companions), Part.of(run.learnt_before)
         except (KeyError, TypeError) as error:
             raise InputError(
@@ -96,6 +100,7 @@ class Exposure:
             own=Source.of(training, validation, cases, name),
             along=Source.of(along, none, cases, f"what trained along with {name}"),
             before=Source.of(before, none, cases, f"what {name} started from"),
+            voters=voters,
         )
 
     def trained_on(self, case: Case) -> bool:
@@ -106,8 +111,7 @@ class Exposure:
 
     def chosen_on(self, case: Case) -> bool:
         """Whether ``case`` helped to choose the epoch that the run kept; distrusted ones do not."""
-        doubted = {entry["name"] for entry in self.run.record["split"].get("distrusted", [])}
-        voted = self.validated_on(case) and case.name not in doubted
+        voted = self.voters.holds(case, self.own.by_patient)
         return voted and validation_chose(self.run.record)
 
 

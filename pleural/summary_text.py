@@ -16,7 +16,7 @@ def as_markdown(result: Mapping[str, Any], rows: Mapping[str, Sequence[Row]]) ->
     lines += _remarks(result)
     lines += ["", "## Case by case", "", *_table(_case_lines(rows))]
     lines += ["", "## Cases with effusion", "", *_table(_reader_lines(result["readers"]))]
-    lines += ["", "Mean [95 % interval over patients]; where nothing of it is marked, Dice is 0."]
+    lines += ["", "Mean [95 % interval over patients]; an effusion that is not marked has Dice 0."]
     lines += ["", "## Volume, detection and size", "", *_volume_lines(model)]
     lines += ["", *_table(_band_lines(model["bands"]))]
     if "difference" in result:

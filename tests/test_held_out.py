@@ -12,7 +12,10 @@ from pleural.trained import Run
 
 def run(name, training=(), validation=(), along=(), before=()):
     def entries(cases):
-        return [{"patient": case.patient, "image_sha256": case.image_hash} for case in cases]
+        return [
+            {"name": case.name, "patient": case.patient, "image_sha256": case.image_hash}
+            for case in cases
+        ]
 
     record = {"split": {"training": entries(training), "validation": entries(validation)}}
     record |= {"companions": entries(along), "start": {"training": entries(before)}}
